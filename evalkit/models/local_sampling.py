@@ -1,0 +1,122 @@
+"""Hooks into transformers' generate: stop strings row by row, and draws that do not depend on the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evalkit.models.base import Sampling
+
+
+class GenerationHooks:
+    """Logits processor and stopping criterion for one batch.
+
+    A draw adds Gumbel noise to the warped logits and takes the largest (the Gumbel-max trick: the argmax of
+    log p + g, g ~ Gumbel(0, 1), is a sample from p). The noise of each row comes from its own generator, so that
+    an answer does not depend on its neighbours, as torch.multinomial over a batch would make it.
+
+    Args:
+        tokenizer: Of the model.
+        sampling: Parameters that all rows share.
+        prompt_length: Padded length of the prompts in tokens.
+        seeds: One for each row.
+    """
+
+    def __init__(self, tokenizer: Any, sampling: Sampling, prompt_length: int, seeds: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self.sampling = sampling
+        self.prompt_length = prompt_length
+        self.seeds = seeds
+        eos = tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
+        self.stop = [s for s in dict.fromkeys([*sampling.stop, eos]) if s]
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the keyword arguments for `generate`."""
+        import torch
+        from transformers import (
+            LogitsProcessor,
+            LogitsProcessorList,
+            MinPLogitsWarper,
+            StoppingCriteria,
+            StoppingCriteriaList,
+            TemperatureLogitsWarper,
+            TopKLogitsWarper,
+            TopPLogitsWarper,
+        )
+
+        s, hooks = self.sampling, self
+        arguments: dict[str, Any] = {}
+        if s.repetition_penalty is not None:
+            arguments["repetition_penalty"] = s.repetition_penalty
+
+        if s.temperature:
+            warpers: list[Any] = [TemperatureLogitsWarper(float(s.temperature))]
+            warpers += [TopKLogitsWarper(s.top_k)] if s.top_k else []
+            warpers += [TopPLogitsWarper(s.top_p)] if s.top_p is not None and s.top_p < 1 else []
+            warpers += [MinPLogitsWarper(s.min_p)] if s.min_p else []
+            generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+            class Draw(LogitsProcessor):  # type: ignore[misc]
+                def __call__(self, input_ids: Any, scores: Any) -> Any:
+                    scores = scores.float()
+                    for warper in warpers:
+                        scores = warper(input_ids, scores)
+                    uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in generators])
+                    return scores - torch.log(-torch.log(uniform.clamp_min(1e-20))).to(scores.device)
+
+            arguments["logits_processor"] = LogitsProcessorList([Draw()])
+
+        if s.stop:
+            tail = max(len(self.tokenizer.encode(t, add_special_tokens=False)) for t in s.stop) + 2
+
+            class Stop(StoppingCriteria):  # type: ignore[misc]
+                def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+                    new = input_ids[:, hooks.prompt_length :][:, -tail:]
+                    texts = hooks.tokenizer.batch_decode(new)
+                    return torch.tensor([any(t in text for t in s.stop) for text in texts], device=input_ids.device)
+
+            arguments["stopping_criteria"] = StoppingCriteriaList([Stop()])
+        return arguments
+
+    def cut(self, tokens: Sequence[int]) -> tuple[str, int, str]:
+        """Ends a row at its first stop string or end token.
+
+        Args:
+            tokens: The row's generated ids, padding included.
+
+        Returns:
+            The text without the stop string, the number of tokens really generated, and the finish reason.
+        """
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        used = next((i + 1 for i, t in enumerate(tokens) if t in ends), len(tokens))
+        ended = used > 0 and tokens[used - 1] in ends
+        text: str = self.tokenizer.decode(list(tokens[:used]), skip_special_tokens=True)
+        whole = text
+        for stop in self.stop:
+            text = text.split(stop)[0]
+        return text, used, "stop" if ended or text != whole else "length"
+
+
+def generation_logprobs(tokenizer: Any, logits: Any, row: int, tokens: Sequence[int], top: int) -> list[dict[str, Any]]:
+    """Returns log-probabilities (nats) of generated tokens with the `top` most likely alternatives of each step.
+
+    Args:
+        tokenizer: Of the model.
+        logits: A tensor (rows, vocabulary) for each step, before any warping.
+        row: Which row of the batch.
+        tokens: The row's generated ids.
+        top: Number of alternatives.
+    """
+    result = []
+    for step, token in enumerate(tokens):
+        logprobs = logits[step][row].float().log_softmax(-1)
+        best = logprobs.topk(top) if top else None
+        alternatives = [] if best is None else zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        result.append(
+            {
+                "token": tokenizer.decode([token]),
+                "logprob": float(logprobs[token]),
+                "top": [[tokenizer.decode([t]), value] for t, value in alternatives],
+            }
+        )
+    return result
