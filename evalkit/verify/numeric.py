@@ -32,7 +32,7 @@ FRACTION = re.compile(r"(?P<sign>[-+])?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s*/\s*
 FRACTION_IN_TEXT = re.compile(r"(?<![\w.,/])(?:[-+]?\d+\s+)?[-+]?\d+\s*/\s*\d+(?![\w/]|[.,]\d)")
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 UNITS = "€$£¥%° \t\u00a0*_:"
-LATEX = re.compile(r"\\[a-zA-Z]|[\^√π]|\$[^$]+\$")
+LATEX = re.compile(r"\\[a-zA-Z(\[]|[\^√π]")
 
 
 def parse_number(text: str, decimal_comma: bool = False) -> Fraction | None:
@@ -86,7 +86,8 @@ def _plain(text: str, decimal_comma: bool) -> Fraction | None:
     whole = parse_number(segment, decimal_comma)
     if whole is not None:
         return whole
-    if LATEX.search(segment.replace("\\$", "$")) or BOXED.search(text):
+    lines = [line for line in segment.splitlines() if re.search(r"\w", line)] or [""]
+    if LATEX.search(lines[-1]) or BOXED.search(text):
         return None
     segment = unicodedata.normalize("NFKC", segment)
     fractions = list(FRACTION_IN_TEXT.finditer(segment))

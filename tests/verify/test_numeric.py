@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import gzip
+import json
+import os
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -113,11 +118,29 @@ def test_the_time_limit_holds_outside_the_main_thread_and_the_next_check_works()
     assert verify({"verifier": "numeric", "answer": "x"}, "$x$").passed is True
 
 
-def test_a_response_is_never_evaluated_as_code(tmp_path: object) -> None:
-    mark = f"{tmp_path}/mark"
+def test_a_response_is_never_evaluated_as_code(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
     for text in (f"__import__('os').system('touch {mark}')", rf"$\text{{__import__('os').system('touch {mark}')}}$"):
         verify({"verifier": "numeric", "answer": "x+1"}, text)
         verify({"verifier": "numeric", "answer": "7"}, text)
-    import pathlib
+    assert not mark.exists()
 
-    assert not pathlib.Path(mark).exists()
+
+DATA = Path(os.environ.get("EVALKIT_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
+SOLUTIONS = DATA / "benchmarks/gsm8k/example_model_solutions.jsonl.gz"
+
+
+@pytest.mark.skipif(not SOLUTIONS.exists(), reason=f"no {SOLUTIONS.name} in the shared data")
+def test_real_solutions_are_graded_as_published() -> None:
+    with gzip.open(SOLUTIONS, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    assert len(rows) == 1319
+    for model, correct in (("175b_verification", 742), ("6b_finetuning", 286)):
+        solutions = [ast.literal_eval(row[model]) if isinstance(row[model], str) else row[model] for row in rows]
+        golds = [row["ground_truth"].rsplit("A:", 1)[1].strip() for row in rows]
+        checks = [
+            verify({"verifier": "numeric", "answer": gold}, solution["solution"]).passed
+            for gold, solution in zip(golds, solutions, strict=True)
+        ]
+        assert checks == [solution["is_correct"] for solution in solutions]
+        assert sum(map(bool, checks)) == correct
