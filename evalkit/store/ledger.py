@@ -1,0 +1,231 @@
+"""The ledger: every write of the project goes through here, one writer at a time, a transaction for each call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import sqlalchemy as sa
+
+from evalkit.errors import UserError
+from evalkit.models.base import ModelSettings
+from evalkit.store import database, write_judgments, write_responses, write_runs
+from evalkit.store.rows import (
+    AnnotatorKind,
+    BattleRow,
+    GradeRow,
+    Item,
+    ResponseRow,
+    ScoreRow,
+    StoredResponse,
+    VerdictRow,
+)
+
+
+class Ledger:
+    """One database that holds what models said and what anyone thought of it.
+
+    Safe to share between threads; several processes may open the same ledger. Every writing method is one
+    transaction: when it returns, the rows are committed; when it raises, nothing of the call was written.
+    Reads are in `evalkit.store.frames`.
+
+    Attributes:
+        url: Where it is; passwords hidden.
+        engine: The SQLAlchemy engine, for reads.
+
+    Example:
+        >>> with Ledger.open("ledger.db") as ledger:
+        ...     run_id = ledger.start_run("mine", {}, seed=0, environment={})
+    """
+
+    def __init__(self, engine: sa.Engine, url: str) -> None:
+        self.engine = engine
+        self.url = url
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True, readonly: bool = False) -> Ledger:
+        """Opens a ledger, and makes it first where there is none.
+
+        Args:
+            url: A file name, `sqlite:///file.db`, or `postgresql://user@host/name`.
+            create: Make a missing ledger; otherwise its absence is an error.
+            readonly: Never write, not even a lock file where the folder is read-only.
+
+        Raises:
+            UserError: The folder or ledger is missing, the database is not a ledger, is older or newer than
+                this program, or cannot be reached.
+        """
+        parsed = database.parse_url(url)
+        where = repr(parsed.database if parsed.get_backend_name() == "sqlite" else parsed.render_as_string())
+        engine = database.connect(parsed, create=create, readonly=readonly)
+        try:
+            if not database.check_version(engine, where):
+                if readonly or not create:
+                    raise UserError(f"store: {where} is empty; start a ledger with `evalkit run`.")
+                database.make(engine, where)
+        except BaseException:
+            engine.dispose()
+            raise
+        ledger = cls(engine, parsed.render_as_string())
+        ledger._where = where
+        return ledger
+
+    _where = ""
+
+    def close(self) -> None:
+        """Closes all connections; the ledger may not be used after."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """Returns a write transaction, for what has no method here."""
+        return database.transaction(self.engine, self._lock, self._where)
+
+    def add_models(self, models: Sequence[ModelSettings]) -> list[int]:
+        """Adds contestants; a known one keeps its id and takes a new label.
+
+        Returns:
+            Ids in the order given.
+        """
+        with self.write() as connection:
+            return write_runs.add_models(connection, models)
+
+    def add_dataset(self, name: str, items: Sequence[Item], source: str = "") -> tuple[int, list[int]]:
+        """Adds a dataset with its items; the same name with the same items in the same order is the same dataset.
+
+        Returns:
+            The dataset's id, and item ids in the order given (equal items have equal ids).
+        """
+        with self.write() as connection:
+            return write_runs.add_dataset(connection, name, items, source)
+
+    def start_run(
+        self,
+        name: str,
+        plan: Mapping[str, Any],
+        *,
+        seed: int,
+        environment: Mapping[str, Any],
+        resume: bool = True,
+    ) -> int:
+        """Starts a run, or resumes the latest one of the same name, plan and seed, whatever became of it.
+
+        Args:
+            environment: Versions and machine, kept from the run's first start.
+            resume: False always starts a new run.
+        """
+        with self.write() as connection:
+            return write_runs.start_run(connection, name, plan, seed, environment, resume)
+
+    def update_run(
+        self,
+        run_id: int,
+        *,
+        stage: str | None = None,
+        done: int | None = None,
+        total: int | None = None,
+        errors: int | None = None,
+    ) -> None:
+        """Sets a run's progress; None leaves a value as it is.
+
+        Raises:
+            KeyError: There is no such run.
+        """
+        given = {"stage": stage, "done": done, "total": total, "errors": errors}
+        with self.write() as connection:
+            write_runs.update_run(connection, run_id, **{k: v for k, v in given.items() if v is not None})
+
+    def finish_run(self, run_id: int, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
+        """Says how a run ended.
+
+        Raises:
+            KeyError: There is no such run.
+        """
+        with self.write() as connection:
+            write_runs.update_run(connection, run_id, status=status, message=message, finished_at=database.now())
+
+    def find_responses(self, keys: Sequence[str]) -> dict[str, StoredResponse]:
+        """Finds successful answers by request key: the cache.
+
+        Returns:
+            By key; a key without an answer is absent.
+        """
+        with database.said_plainly(self._where), self.engine.connect() as connection:
+            return write_responses.find_responses(connection, keys)
+
+    def add_responses(self, run_id: int, rows: Sequence[ResponseRow]) -> list[int]:
+        """Adds answers and failures, links them to the run, and keeps `run_cell` exact.
+
+        Identity is (model, item, request key). A stored failure is replaced in place, its attempts and cost added
+        up; a stored answer stays. Rows with 0 attempts are copies of a cached answer: nothing was paid.
+
+        Returns:
+            Response ids in the order given.
+        """
+        with self.write() as connection:
+            return write_responses.add_responses(connection, run_id, rows)
+
+    def link_responses(self, run_id: int, rows: Sequence[tuple[int, int, int]]) -> None:
+        """Links cached answers to a run; linking twice counts once.
+
+        Args:
+            rows: (response id, model id, dataset id).
+        """
+        with self.write() as connection:
+            write_responses.link_responses(connection, run_id, rows)
+
+    def add_annotator(self, kind: AnnotatorKind, name: str, definition: Mapping[str, Any]) -> int:
+        """Adds an annotator; the same kind, name and definition is the same annotator."""
+        with self.write() as connection:
+            return write_runs.add_annotator(connection, kind, name, definition)
+
+    def add_grades(self, rows: Sequence[GradeRow]) -> None:
+        """Adds grades; a repeated identity is a no-op, but a stored error is replaced.
+
+        A value that is no finite number is stored as an error.
+
+        Raises:
+            ValueError: Neither or both of value and error.
+        """
+        with self.write() as connection:
+            write_judgments.add_grades(connection, rows)
+
+    def add_battles(self, rows: Sequence[BattleRow]) -> list[int]:
+        """Adds battles; stored with the lower model id as model_a, whichever way round they are given.
+
+        Returns:
+            Ids in the order given.
+
+        Raises:
+            ValueError: A model against itself.
+        """
+        with self.write() as connection:
+            return write_judgments.add_battles(connection, rows)
+
+    def add_verdicts(self, run_id: int | None, rows: Sequence[VerdictRow]) -> int:
+        """Adds verdicts and keeps `tally` exact; a repeated identity is a no-op, but a stored error is replaced.
+
+        Returns:
+            How many were added or replaced.
+
+        Raises:
+            ValueError: Neither or both of winner and error, or a probability outside 0..1.
+        """
+        with self.write() as connection:
+            return write_judgments.add_verdicts(connection, run_id, rows)
+
+    def set_scores(self, run_id: int, rows: Sequence[ScoreRow]) -> None:
+        """Sets cells of a run's score table, replacing what they held."""
+        with self.write() as connection:
+            write_runs.set_scores(connection, run_id, rows)

@@ -1,0 +1,65 @@
+"""What all writers share: upserts in both dialects, ids, and lookups in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from evalkit.store.schema import Base
+
+CHUNK = 500
+T = TypeVar("T")
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """Cuts a sequence for `IN (...)`: databases limit the number of parameters, and few lengths mean few plans."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def insert(connection: sa.Connection, table: type[Base]) -> Any:
+    """Returns an INSERT that knows ON CONFLICT in this connection's dialect."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def insert_new(connection: sa.Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts rows; those whose identity is there already are left as they are."""
+    if rows:
+        connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def add_up(
+    connection: sa.Connection, table: type[Base], rows: Sequence[dict[str, Any]], counters: Sequence[str]
+) -> None:
+    """Adds to the counters of a roll-up's rows, making rows that are not there."""
+    if not rows:
+        return
+    statement = insert(connection, table)
+    columns = table.__table__.c
+    # Always in one order, so that two writers of a database without our lock could not deadlock.
+    rows = sorted(rows, key=lambda row: [row[c.name] for c in columns if c.primary_key])
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[c.name for c in columns if c.primary_key],
+            set_={name: columns[name] + statement.excluded[name] for name in counters},
+        ),
+        rows,
+    )
+
+
+def next_id(connection: sa.Connection, table: type[Base]) -> int:
+    """Returns the first free id; it stays free until the transaction ends, for there is one writer."""
+    return (connection.scalar(sa.select(sa.func.max(table.__table__.c.id))) or 0) + 1
+
+
+def ids_by_hash(connection: sa.Connection, table: type[Base], hashes: Sequence[str]) -> dict[str, int]:
+    """Looks up which content hashes a table has."""
+    columns = table.__table__.c
+    found: dict[str, int] = {}
+    for chunk in chunks(hashes):
+        query = sa.select(columns.hash, columns.id).where(columns.hash.in_(chunk))
+        found.update((row[0], row[1]) for row in connection.execute(query))
+    return found
