@@ -131,6 +131,7 @@ def pull(name: str, say: Callable[[str], None]) -> Path:
         (work / "evalkit.json").write_text(json.dumps({**facts, "sha256": sha256, "licence": model.licence}, indent=1))
         if not is_ready(name):  # another process may have been quicker
             shutil.rmtree(target, ignore_errors=True)
+            work.chmod(0o755)  # mkdtemp makes it private
             work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

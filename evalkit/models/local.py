@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 import time
@@ -13,8 +12,8 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed, canonical_json
-
-Pending = tuple[Request, "Future[Reply]"]
+from evalkit.models.batching import BatchedModel, Pending
+from evalkit.models.tokens import Tokens, split_reasoning
 
 
 def auto_dtype() -> str:
@@ -30,7 +29,7 @@ def auto_dtype() -> str:
     return "bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
 
 
-class LocalModel:
+class LocalModel(BatchedModel):
     """Answers from weights on this machine.
 
     Requests that wait at the same time are put into one batch, sorted by length. Each row draws from its own
@@ -43,128 +42,44 @@ class LocalModel:
     """
 
     def __init__(self, settings: ModelSettings, path: Path, *, batch_size: int = 32) -> None:
-        self._settings = settings
+        super().__init__(settings, batch_size)
         self.path = path
-        self.batch_size = batch_size
-        self._pending: list[Pending] = []
-        self._wake = threading.Condition()
-        self._worker: threading.Thread | None = None
-        self._closed = False
         self._loading = threading.Lock()
-        self._loaded: tuple[Any, Any] | None = None
+        self._tokens: Tokens | None = None
+        self._model: Any = None
+
+    def unload(self) -> None:
+        """Frees the weights."""
+        self._model = None
 
     @property
-    def settings(self) -> ModelSettings:
-        """Who this is."""
-        return self._settings
-
-    @property
-    def max_concurrency(self) -> int:
-        """Four batches: enough waiting requests to sort by length."""
-        return 4 * self.batch_size
-
-    async def reply(self, request: Request) -> Reply:
-        """Answers one request as part of the next batch.
-
-        Raises:
-            RequestFailed: The prompt is longer than the context, or asks for what weights cannot do.
-            UserError: The weights cannot be loaded.
-        """
-        future: Future[Reply] = Future()
-        with self._wake:
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name=f"evalkit {self.path.name}", daemon=True)
-                self._worker.start()
-            self._pending.append((request, future))
-            self._wake.notify()
-        return await asyncio.wrap_future(future)
-
-    async def close(self) -> None:
-        """Ends the worker after its current batch and frees the weights."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        if self._worker is not None:
-            await asyncio.to_thread(self._worker.join)
-        self._loaded = None
-
-    # -- tokens ---------------------------------------------------------------------------------------------
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer alone; loads no weights."""
-        if self._loaded is not None:
-            return self._loaded[1]
-        if not hasattr(self, "_tokenizer"):
+    def tokens(self) -> Tokens:
+        """The tokenizer; loads no weights."""
+        if self._tokens is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(**self._where())
-            self._tokenizer.padding_side = "left"
-            if self._tokenizer.pad_token_id is None:
-                self._tokenizer.pad_token = self._tokenizer.eos_token
-        return self._tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(**self._where())
+            self._tokens = Tokens(tokenizer, self.settings.extra.get("chat_template_kwargs", {}))
+        return self._tokens
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
-        return bool(getattr(self.tokenizer, "chat_template", None))
-
-    def render(self, request: Request) -> str:
-        """Returns a chat as the text that the model sees; without a template the contents, a blank line between."""
-        if not self.has_chat_template:
-            return "\n\n".join(str(m["content"]) for m in request.messages)
-        goes_on = request.messages[-1].get("role") == "assistant"
-        text: str = self.tokenizer.apply_chat_template(
-            [dict(m) for m in request.messages],
-            tools=[dict(t) for t in request.tools] or None,
-            tokenize=False,
-            add_generation_prompt=not goes_on,
-            continue_final_message=goes_on,
-            **self.settings.extra.get("chat_template_kwargs", {}),
-        )
-        return text
-
-    def encode(self, text: str) -> list[int]:
-        """Returns token ids by lm-eval's rule: special tokens as the tokenizer adds them, but never a second BOS."""
-        bos = self.tokenizer.bos_token
-        if bos and text.startswith(bos):
-            return list(self.tokenizer.encode(text, add_special_tokens=False))
-        return list(self.tokenizer.encode(text))
-
-    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Returns token ids of context and continuation by lm-eval's rule.
-
-        Spaces at the context's end move to the continuation; both are encoded together, then split. An empty
-        context is the BOS (or EOS) token alone.
-        """
-        if not context:
-            tokenizer = self.tokenizer
-            prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-            ids = list(tokenizer.encode(continuation, add_special_tokens=False))
-            return ([ids[0]], ids[1:]) if ids and ids[0] == prefix else ([prefix], ids)
-        stripped = context.rstrip()
-        continuation = context[len(stripped) :] + continuation
-        head = self.encode(stripped)
-        return head, self.encode(stripped + continuation)[len(head) :]
-
-    # -- the worker -----------------------------------------------------------------------------------------
+    # -- weights --------------------------------------------------------------------------------------------
 
     def _where(self) -> dict[str, Any]:
         if self.path.suffix == ".gguf":
             return {"pretrained_model_name_or_path": str(self.path.parent), "gguf_file": self.path.name}
         return {"pretrained_model_name_or_path": str(self.path)}
 
-    def load(self) -> tuple[Any, Any]:
-        """Loads weights and tokenizer once.
+    def load(self) -> Any:
+        """Loads the weights once.
 
         Returns:
-            The transformers model and its tokenizer.
+            The transformers model.
 
         Raises:
             UserError: The folder holds no model that transformers can load without running foreign code.
         """
         with self._loading:
-            if self._loaded is None:
+            if self._model is None:
                 import torch
                 from transformers import AutoModelForCausalLM
                 from transformers.utils import logging
@@ -176,45 +91,31 @@ class LocalModel:
                 if self.path.suffix != ".gguf":
                     where["use_safetensors"] = True  # other formats are pickles, which run code when opened
                 try:
-                    tokenizer = self.tokenizer
                     model = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
                 except (OSError, ValueError, KeyError, RuntimeError) as error:
                     reason = str(error).strip().split("\n")[0]
-                    raise UserError(f"{self.path}: transformers cannot load this as a language model: {reason}") from error
+                    raise UserError(
+                        f"{self.path}: transformers cannot load this as a language model: {reason}"
+                    ) from error
                 model.eval()
-                self._loaded = (model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
-            return self._loaded
+                self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+            return self._model
 
-    def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not self._pending and not self._closed:
-                    self._wake.wait()
-                if self._closed:
-                    return
-            time.sleep(0.005)  # lets the engine hand over what it still holds, so that the batch is full
-            batch = self._next_batch()
-            try:
-                compute = self._likelihoods if batch[0][0].pairs else self._generate
-                compute(batch)
-            except BaseException as error:  # noqa: BLE001  the asking coroutine gets it; this thread must live on
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-
-    def _next_batch(self) -> list[Pending]:
+    def choose(self, pending: Sequence[Pending]) -> list[Pending]:
         """Takes the longest-waiting request and those most like it in length that run with the same parameters."""
-        with self._wake:
-            kind = _batch_kind(self._pending[0][0])
-            alike = [p for p in self._pending if _batch_kind(p[0]) == kind]
-            first = alike[0]
-            alike.sort(key=lambda p: _length(p[0]))
-            at = next(i for i, p in enumerate(alike) if p is first)
-            start = max(0, min(at - self.batch_size // 2, len(alike) - self.batch_size))
-            batch = alike[start : start + self.batch_size]
-            chosen = {id(p) for p in batch}
-            self._pending = [p for p in self._pending if id(p) not in chosen]
-            return batch
+        first = pending[0]
+        kind = _batch_kind(first[0])
+        alike = sorted((p for p in pending if _batch_kind(p[0]) == kind), key=lambda p: _length(p[0]))
+        at = next(i for i, p in enumerate(alike) if p is first)
+        start = max(0, min(at - self.batch_size // 2, len(alike) - self.batch_size))
+        return alike[start : start + self.batch_size]
+
+    def compute(self, batch: Sequence[Pending]) -> None:
+        """Generates, or scores continuations, for a batch of one kind."""
+        if batch[0][0].pairs:
+            self._likelihoods(batch)
+        else:
+            self._generate(batch)
 
     def _context_length(self, model: Any) -> int:
         stated = self.settings.extra.get("context_length")
@@ -225,11 +126,11 @@ class LocalModel:
 
         from evalkit.models.local_sampling import GenerationHooks, generation_logprobs
 
-        model, tokenizer = self.load()
+        model, tokenizer = self.load(), self.tokens.tokenizer
         limit = self._context_length(model)
         rows: list[tuple[Request, Future[Reply], list[int]]] = []
         for request, future in batch:
-            ids = self.encode(request.prompt if request.prompt is not None else self.render(request))
+            ids = self.tokens.encode(self.tokens.render(request))
             if len(ids) >= limit:
                 future.set_exception(_too_long(self.settings, len(ids), limit))
             else:
@@ -261,7 +162,7 @@ class LocalModel:
         for row, (request, future, ids) in enumerate(rows):
             tokens = out.sequences[row, longest:].tolist()
             text, used, finish = hooks.cut(tokens)
-            reasoning, text = _split_reasoning(text)
+            reasoning, text = split_reasoning(text)
             logprobs = None
             if request.logprobs is not None:
                 logprobs = generation_logprobs(tokenizer, out.logits, row, tokens[:used], request.logprobs)
@@ -284,19 +185,19 @@ class LocalModel:
             said.append("local transformers models do not enforce a response schema")
         if request.sampling.presence_penalty or request.sampling.frequency_penalty:
             said.append("local transformers models ignore presence and frequency penalties")
-        if request.messages and not self.has_chat_template:
+        if request.messages and not self.tokens.has_chat_template:
             said.append("the tokenizer has no chat template: messages were joined with blank lines")
         return tuple(said)
 
     def _likelihoods(self, batch: Sequence[Pending]) -> None:
         import torch
 
-        model, _ = self.load()
+        model = self.load()
         limit = self._context_length(model)
         jobs: list[tuple[int, int, list[int], int]] = []  # request, pair, input ids, continuation length
         targets: dict[tuple[int, int], list[int]] = {}
         for i, (request, future) in enumerate(batch):
-            encoded = [self.encode_pair(context, continuation) for context, continuation in request.pairs]
+            encoded = [self.tokens.encode_pair(context, continuation) for context, continuation in request.pairs]
             total = max(len(c) + len(t) for c, t in encoded)
             if total > limit + 1:
                 future.set_exception(_too_long(self.settings, total, limit))
@@ -363,10 +264,3 @@ def _too_long(settings: ModelSettings, tokens: int, limit: int) -> RequestFailed
     return RequestFailed(
         "context_length", f"the prompt has {tokens} tokens, {settings.label or settings.name} takes {limit} at most"
     )
-
-
-def _split_reasoning(text: str) -> tuple[str | None, str]:
-    if "</think>" not in text:
-        return None, text
-    reasoning, _, answer = text.rpartition("</think>")
-    return reasoning.removeprefix("<think>").strip(), answer.lstrip()
