@@ -1,0 +1,252 @@
+"""The plan: one YAML file that says what to evaluate, validated with errors that name the line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from evalkit.errors import UserError
+
+PROVIDERS = ("openai", "hf", "embedded", "vllm", "recorded")
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Part(BaseModel):
+    """A part of the plan: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SamplingPlan(Part):
+    """Sampling parameters; what is not given is left to the task, then to the provider (greedy for local models)."""
+
+    temperature: float | None = Field(None, ge=0, description="0 is greedy")
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: Positive | None = Field(None, description="upper limit of generated tokens")
+    stop: tuple[str, ...] = Field((), description="strings at which generation ends")
+    seed: int | None = Field(None, description="seed of the draw")
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0)
+    extra: dict[str, Any] = Field(default_factory=dict, description="provider-specific parameters, sent as they are")
+
+
+class ModelPlan(Part):
+    """A contestant: a model with its settings. Other settings are another contestant."""
+
+    model: str = Field(
+        description="PROVIDER/NAME: openai/NAME, hf/HUB_ID_OR_FOLDER, embedded/NAME, vllm/..., recorded/FILE#MODEL"
+    )
+    name: str = Field("", description="what boards call it; by default the model's own name")
+    system: str | None = Field(None, description="system prompt")
+    sampling: SamplingPlan = Field(default_factory=SamplingPlan)
+    revision: str | None = Field(None, description="hub revision, or the version you state for an endpoint")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of local weights")
+    batch_size: Positive = Field(32, description="rows that a local model computes at once")
+    base_url: str | None = Field(None, description="endpoint; by default OPENAI_BASE_URL, then OpenAI's own")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    max_concurrency: Positive = Field(64, description="open requests at an endpoint, at most")
+    timeout_seconds: float = Field(600, gt=0, description="limit for one request to an endpoint")
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="settings that change answers: chat_template_kwargs, context_length"
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _known_provider(cls, value: str) -> str:
+        provider, _, name = value.partition("/")
+        if provider not in PROVIDERS or not name:
+            raise ValueError(f"{value!r} is not PROVIDER/NAME with a provider out of {', '.join(PROVIDERS)}")
+        return value
+
+    @property
+    def label(self) -> str:
+        """What boards call it."""
+        return self.name or self.model
+
+
+class BenchmarkPlan(Part):
+    """A benchmark: any lm-eval task, group or tag, or a task file of your own."""
+
+    task: str = Field(description="name, or path of a task's YAML file")
+    limit: float | None = Field(None, gt=0, description="documents of each task; below 1 a fraction")
+    num_fewshot: int | None = Field(None, ge=0, description="examples before the question; by default the task's")
+    chat_template: bool | Literal["auto"] = Field("auto", description="auto: where the model has one")
+    fewshot_as_multiturn: bool = Field(True, description="examples as turns of a conversation")
+    generation: dict[str, Any] = Field(
+        default_factory=dict, description="overrides generation_kwargs, in lm-eval's words"
+    )
+
+
+class ArenaPlan(Part):
+    """Which answers meet in battles."""
+
+    tasks: tuple[str, ...] = Field((), description="benchmarks of this plan whose generated answers do battle")
+    prompts: Path | None = Field(
+        None,
+        description="own prompts: JSONL, CSV or Parquet with prompt or messages; optional id, verify, reference, tags",
+    )
+    limit: Positive | None = Field(None, description="prompts of the file, at most")
+    sampling: SamplingPlan = Field(default_factory=SamplingPlan, description="for the answers to own prompts")
+    battles: Positive | None = Field(None, description="number of battles, drawn with the seed; by default all pairs")
+
+
+class JudgePlan(Part):
+    """Who judges battles."""
+
+    name: str = Field(description="what tables call it")
+    kind: Literal["llm", "verifier"] = Field("llm", description="verifier: compares what the prompt's own checks say")
+    model: ModelPlan | None = Field(None, description="for kind llm")
+    prompt: str = Field("pairwise-v1", description="for kind llm: prompt by name, or path of a prompt's YAML file")
+    orders: Literal["both", "random"] = Field("both", description="both: each battle twice, answers swapped")
+    battles: Positive | None = Field(None, description="battles this judge sees, drawn with the seed; by default all")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _short_model(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _model_for_llm(self) -> JudgePlan:
+        if (self.kind == "llm") != (self.model is not None):
+            raise ValueError("a judge of kind llm needs a model, one of kind verifier has none")
+        return self
+
+
+class BudgetPlan(Part):
+    """Limits for the whole run, at each endpoint."""
+
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    dollars: float | None = Field(None, gt=0, description="no request is sent that could go over it")
+    max_concurrency: Positive | None = Field(None, description="open requests over all")
+
+
+class Plan(Part):
+    """What to evaluate, with what, judged by whom, at which cost."""
+
+    name: str = Field("", description="what `evalkit runs` shows; by default the file's name")
+    store: str = Field("evalkit.db", description="ledger: a file, or a database URL")
+    seed: int = Field(0, description="of every draw that this plan makes")
+    models: tuple[ModelPlan, ...] = Field(min_length=1, description="contestants")
+    benchmarks: tuple[BenchmarkPlan, ...] = Field((), description="tasks; a name alone is enough")
+    task_folders: tuple[Path, ...] = Field((), description="folders with your own lm-eval task files")
+    arena: ArenaPlan = Field(default_factory=ArenaPlan)
+    judges: tuple[JudgePlan, ...] = ()
+    jury: tuple[str, ...] = Field((), description="judges whose majority makes the board; by default all of them")
+    budget: BudgetPlan = Field(default_factory=BudgetPlan)
+    prices: Path | None = Field(None, description="your own price table (YAML)")
+    report: Path | None = Field(None, description="HTML report, written at the end")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _short_models(cls, value: Any) -> Any:
+        return [{"model": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _short_tasks(cls, value: Any) -> Any:
+        return [{"task": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Plan:
+        for what, names in (("models", [m.label for m in self.models]), ("judges", [j.name for j in self.judges])):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"two {what} have the name {twice[0]!r}; give one of them another `name`")
+        unknown = [n for n in self.jury if n not in [j.name for j in self.judges]]
+        if unknown:
+            raise ValueError(
+                f"jury: no judge is called {unknown[0]!r}; there are: {', '.join(j.name for j in self.judges)}"
+            )
+        if self.judges and not (self.arena.tasks or self.arena.prompts):
+            raise ValueError("judges need battles: give arena.tasks or arena.prompts")
+        return self
+
+    def jury_names(self) -> tuple[str, ...]:
+        """Returns the names of the judges whose majority makes the board."""
+        return self.jury or tuple(j.name for j in self.judges)
+
+
+def load_plan(path: Path) -> Plan:
+    """Reads and checks a plan.
+
+    Raises:
+        UserError: The file cannot be read, is not YAML, or a field is unknown or wrong; names file, line and field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: the plan cannot be read: {error.strerror}", code=2) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the plan is not UTF-8 text (byte {error.start})", code=2) from error
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path} line {line}: not valid YAML: {error.problem}", code=2) from error
+    if tree is None or not isinstance(data, dict):
+        raise UserError(f"{path}: a plan is a mapping with the key `models`; type: evalkit init", code=2)
+    try:
+        plan = Plan.model_validate(data)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentences(path, tree, error)), code=2) from error
+    return plan if plan.name else plan.model_copy(update={"name": path.stem})
+
+
+def _sentences(path: Path, tree: yaml.Node, error: ValidationError) -> list[str]:
+    said: dict[str, None] = {}
+    for detail in error.errors():
+        loc = tuple(p for p in detail["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(bool|literal)", p)))
+        line = _line(tree, loc)
+        field = ".".join(str(p) for p in loc) or "the plan"
+        kind, message = detail["type"], detail["msg"]
+        if kind == "extra_forbidden":
+            allowed = _allowed_keys(loc[:-1])
+            near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            message = f"unknown key.{hint} Allowed: {', '.join(allowed)}"
+        elif kind == "missing":
+            message = "this key must be given"
+        else:
+            message = message.removeprefix("Value error, ")
+            given = detail.get("input")
+            if isinstance(given, str | int | float) and repr(given) not in message:
+                message += f", not {given!r}"
+        said[f"{path} line {line}: {field}: {message}"] = None
+    return list(said)
+
+
+def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Returns the keys of the part of the plan at `loc`."""
+    part: type[BaseModel] = Plan
+    for name in (p for p in loc if isinstance(p, str)):
+        annotation = part.model_fields[name].annotation
+        parts = [annotation, *getattr(annotation, "__args__", ())]
+        part = next(p for p in parts if isinstance(p, type) and issubclass(p, BaseModel))
+    return list(part.model_fields)
+
+
+def _line(node: yaml.Node, loc: tuple[Any, ...]) -> int:
+    """Returns the line (from 1) of the deepest part of `loc` that the file has."""
+    line = node.start_mark.line + 1
+    for step in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
