@@ -1,0 +1,266 @@
+"""Votes as counts: names become codes, and one pass counts every (model, model, outcome).
+
+Every rating works on the counts, so its cost after this pass does not depend on the number of votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit.errors import UserError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+OUTCOMES = ("model_a", "model_b", "tie", "both_bad")
+A_WINS, B_WINS, TIE, BOTH_BAD = range(4)
+_UNKNOWN, _MISSING = 4, 5
+
+DiagnosisKind = Literal[
+    "unknown_label",
+    "missing_winner",
+    "missing_model",
+    "self_battle",
+    "few_votes",
+    "no_votes",
+    "undefeated",
+    "winless",
+    "separated",
+    "disconnected",
+    "no_comparison",
+    "no_variation",
+    "few_clusters",
+    "not_converged",
+]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing the user must know before trusting a number.
+
+    Attributes:
+        kind: What was found.
+        sentence: The same for a reader, with names and counts.
+        models: The models concerned; empty when it is about rows.
+        count: Rows or models concerned.
+    """
+
+    kind: DiagnosisKind
+    sentence: str
+    models: tuple[str, ...] = ()
+    count: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CodedVotes:
+    """A votes frame with names replaced by codes, row for row.
+
+    Attributes:
+        models: Names in sorted order; code i is `models[i]`, code `len(models)` a missing name.
+        a, b: Codes of model_a and model_b, shape (rows,).
+        outcome: 0 to 3 as in `OUTCOMES`, 4 an unknown label, 5 no winner, shape (rows,).
+        weight: Vote weights, shape (rows,), or None where every vote weighs 1.
+        unknown_labels: The labels that are none of `OUTCOMES`.
+    """
+
+    models: tuple[str, ...]
+    a: IntArray
+    b: IntArray
+    outcome: IntArray
+    weight: FloatArray | None
+    unknown_labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class VoteCounts:
+    """Counts of outcomes between models; every plane has the shape (model_a, model_b, outcome).
+
+    Attributes:
+        models: Names, in the order of the first two axes.
+        votes: Number of votes, shape (m, m, 4), outcomes as in `OUTCOMES`.
+        weight: Sum of the vote weights, same shape (the votes themselves where unweighted).
+        weight_squared: Sum of the squared vote weights, same shape.
+        n_excluded: Rows that could not be counted; `diagnoses` says why.
+        diagnoses: What was wrong with the rows.
+    """
+
+    models: tuple[str, ...]
+    votes: FloatArray
+    weight: FloatArray
+    weight_squared: FloatArray
+    n_excluded: int
+    diagnoses: tuple[Diagnosis, ...]
+
+    def votes_by_model(self, outcomes: Sequence[int] = range(4)) -> IntArray:
+        """Number of votes each model took part in, shape (m,)."""
+        pairs = self.votes[:, :, list(outcomes)].sum(axis=2)
+        return np.asarray(np.rint(pairs.sum(axis=0) + pairs.sum(axis=1)), dtype=np.int64)
+
+    def at_least(self, min_votes: int) -> VoteCounts:
+        """Leave out models with fewer than `min_votes` votes, and their battles.
+
+        Repeated until every model left has that many, since each removal takes votes from others.
+        """
+        kept = np.arange(len(self.models))
+        while kept.size:
+            pairs = self.votes[np.ix_(kept, kept)].sum(axis=2)
+            enough = pairs.sum(axis=0) + pairs.sum(axis=1) >= min_votes
+            if enough.all():
+                break
+            kept = kept[enough]
+        if kept.size == len(self.models):
+            return self
+        left_out = tuple(name for i, name in enumerate(self.models) if i not in set(kept.tolist()))
+        votes, weight, squared = (p[np.ix_(kept, kept)] for p in (self.votes, self.weight, self.weight_squared))
+        lost = round(self.votes.sum() - votes.sum())
+        sentence = (
+            f"{list_names(left_out)} left out with {lost} votes: fewer than {min_votes} votes each "
+            "among the models that remain."
+        )
+        diagnosis = Diagnosis("few_votes", sentence, left_out, len(left_out))
+        models = tuple(self.models[i] for i in kept)
+        return VoteCounts(models, votes, weight, squared, self.n_excluded + lost, (*self.diagnoses, diagnosis))
+
+
+def list_names(names: Sequence[str], limit: int = 5) -> str:
+    """Join names for a sentence: at most `limit` of them, then how many more."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str = "votes") -> None:
+    """Raise a `UserError` that names the columns of `columns` that `frame` lacks."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise UserError(
+            f"the {what} lack the column(s) {', '.join(missing)}; they have {', '.join(map(str, frame.columns))}."
+        )
+
+
+def factorize(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
+    """Codes and distinct values of a column; a missing value has the code -1."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return np.asarray(column.cat.codes, dtype=np.int64), list(column.cat.categories)
+    codes, values = pd.factorize(column)
+    return np.asarray(codes, dtype=np.int64), list(values)
+
+
+def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray]]:
+    """Sorted names in any of the columns, and each column as codes; a missing or blank name is len(names)."""
+    coded = [factorize(column) for column in columns]
+    names = tuple(sorted({str(name) for _, values in coded for name in values if str(name).strip()}))
+    place = {name: i for i, name in enumerate(names)}
+    # The spare last entry is what the code -1 (missing) picks.
+    lookups = [np.array([*(place.get(str(name), len(names)) for name in values), len(names)]) for _, values in coded]
+    return names, [lookup[codes] for lookup, (codes, _) in zip(lookups, coded, strict=True)]
+
+
+def code_outcomes(column: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
+    """Outcome codes of a winner column (4 unknown label, 5 missing) and the unknown labels."""
+    codes, labels = factorize(column)
+    known = {label: code for code, label in enumerate(OUTCOMES)}
+    lookup = np.full(len(labels) + 1, _MISSING, dtype=np.int64)
+    unknown = []
+    for position, label in enumerate(labels):
+        text = str(label).strip()
+        lookup[position] = known.get(text, _UNKNOWN if text else _MISSING)
+        if text and text not in known:
+            unknown.append(text)
+    return lookup[codes], tuple(sorted(unknown))
+
+
+def code_votes(votes: pd.DataFrame, weights: ArrayLike | None = None) -> CodedVotes:
+    """Replace the names in a votes frame by codes.
+
+    Args:
+        votes: Columns model_a, model_b, winner (`model_a|model_b|tie|both_bad`); others are ignored.
+        weights: Weight of each vote, shape (rows,), finite and not negative; None for equal weights.
+
+    Raises:
+        UserError: A column is missing, or a weight is negative or not finite.
+    """
+    require_columns(votes, ("model_a", "model_b", "winner"))
+    models, (a, b) = code_names(votes["model_a"], votes["model_b"])
+    outcome, unknown = code_outcomes(votes["winner"])
+    weight = None
+    if weights is not None:
+        weight = np.asarray(weights, dtype=np.float64)
+        if weight.shape != (len(votes),):
+            raise UserError(f"the vote weights have the shape {weight.shape}; {len(votes)} are needed, one a vote.")
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            row = int(np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))[0])
+            raise UserError(f"the weight of vote {row + 1} is {weight[row]}; weights are finite and not negative.")
+    return CodedVotes(models, a, b, outcome, weight, unknown)
+
+
+def count_votes(votes: pd.DataFrame | CodedVotes, weights: ArrayLike | None = None) -> VoteCounts:
+    """Count votes by (model_a, model_b, outcome) in one pass.
+
+    Rows with an unknown label, no winner, no model name, or a model against itself are not counted;
+    each kind is a diagnosis with its number of rows.
+
+    Args:
+        votes: A votes frame (see `code_votes`) or its codes.
+        weights: Weight of each vote, for a frame.
+
+    Raises:
+        UserError: As `code_votes`.
+    """
+    coded = votes if isinstance(votes, CodedVotes) else code_votes(votes, weights)
+    m = len(coded.models)
+    # Bad rows get cells of their own (outcome 4 and 5, model m), so no mask is needed over the votes.
+    cell = coded.a * (m + 1)
+    cell += coded.b
+    cell *= 6
+    cell += coded.outcome
+    shape = (m + 1, m + 1, 6)
+
+    def tally(weight: FloatArray | None) -> FloatArray:
+        return np.bincount(cell, weight, minlength=(m + 1) ** 2 * 6).reshape(shape).astype(np.float64)
+
+    raw = tally(None)
+    planes = [raw] if coded.weight is None else [raw, tally(coded.weight), tally(coded.weight**2)]
+    self_battles = raw[np.arange(m), np.arange(m), :4].sum(axis=1)
+    kept = [np.ascontiguousarray(plane[:m, :m, :4]) for plane in planes]
+    for plane in kept:
+        plane[np.arange(m), np.arange(m)] = 0.0
+    diagnoses = _row_diagnoses(coded, raw, self_battles)
+    excluded = len(cell) - round(kept[0].sum())
+    votes_plane, weight, weight_squared = kept if len(kept) == 3 else kept * 3
+    return VoteCounts(coded.models, votes_plane, weight, weight_squared, excluded, diagnoses)
+
+
+def _row_diagnoses(coded: CodedVotes, raw: FloatArray, self_battles: FloatArray) -> tuple[Diagnosis, ...]:
+    m = len(coded.models)
+    found: list[Diagnosis] = []
+    no_model = int(raw[m].sum() + raw[:m, m].sum())
+    if no_model:
+        row = int(np.flatnonzero((coded.a == m) | (coded.b == m))[0]) + 1
+        sentence = f"{no_model} votes name no model on one side (first: row {row}); not counted."
+        found.append(Diagnosis("missing_model", sentence, (), no_model))
+    faults: list[tuple[int, DiagnosisKind, str]] = [
+        (
+            _UNKNOWN,
+            "unknown_label",
+            f"an unknown winner ({list_names(coded.unknown_labels)}), not {'|'.join(OUTCOMES)}",
+        ),
+        (_MISSING, "missing_winner", "no winner"),
+    ]
+    for code, kind, text in faults:
+        count = int(raw[:m, :m, code].sum())
+        if count:
+            row = int(np.flatnonzero(coded.outcome == code)[0]) + 1
+            sentence = f"{count} votes have {text} (first: row {row}); not counted, and not taken for ties."
+            found.append(Diagnosis(kind, sentence, (), count))
+    count = int(self_battles.sum())
+    if count:
+        names = tuple(coded.models[i] for i in np.flatnonzero(self_battles))
+        sentence = f"{count} votes pit a model against itself ({list_names(names)}); not counted."
+        found.append(Diagnosis("self_battle", sentence, names, count))
+    return tuple(found)
