@@ -1,0 +1,236 @@
+"""One call of `Engine.run`: the cache, the pool and the writer put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evalkit.engine.pool import STOP_GRACE_SECONDS, Call, Limits, Pool
+from evalkit.engine.types import Job, NotSent, Outcome
+from evalkit.engine.writer import Write, Writer
+from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, RequestFailed, request_key
+from evalkit.store.rows import ResponseRow, StoredResponse
+
+if TYPE_CHECKING:
+    from evalkit.engine.engine import Engine
+
+CHUNK_JOBS = 512
+UNSTORED_LIMIT = 1024
+CHARACTERS_PER_TOKEN = 3
+GUESSED_COMPLETION_TOKENS = 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One distinct request: who waits for it, then its result.
+
+    `writes` has one row for each (model, item, dataset) it answers; if nothing is stored yet, the first is paid for.
+    """
+
+    writes: dict[tuple[int, int, int], Write] = field(default_factory=dict)
+    waiting: list[tuple[int, Job, str, str]] = field(default_factory=list)
+    result: Reply | RequestFailed | None = None
+    attempts: int = 0
+    stored: StoredResponse | None = None
+
+
+class Drive:
+    """Feeds jobs in chunks, so that a million of them are neither looked up nor held ready at once."""
+
+    def __init__(
+        self, engine: Engine, model: ChatModel, jobs: Sequence[Job], limits: Limits, ceiling: int, label: str
+    ) -> None:
+        self.engine, self.model, self.jobs, self.limits = engine, model, jobs, limits
+        self.settings: ModelSettings = model.settings
+        self.name = self.settings.label or self.settings.name
+        self.label, self.ceiling = label, ceiling
+        self.results: list[Outcome | None] = [None] * len(jobs)
+        self.entries: dict[str, _Entry] = {}
+        self.next_job = 0
+        self.left = len(jobs)
+        self.unstored = 0
+        self.feeding: asyncio.Task[None] | None = None
+        self.error: BaseException | None = None
+
+    async def outcomes(self) -> list[Outcome]:
+        """Runs everything; see `Engine.run`."""
+        loop, engine, progress = asyncio.get_running_loop(), self.engine, self.engine.progress
+        if not self.jobs:
+            return []
+        self.over: asyncio.Future[None] = loop.create_future()
+        self.handle: Any = progress.start(self.label, len(self.jobs)) if progress else None
+        self.writer = Writer(engine.ledger, engine.run_id, loop, self._committed, self._fail, engine.counts)
+        self.pool = Pool(self.model, self.ceiling, self.limits, self._answered, self._has_room, self._feed, self._fail)
+        try:
+            self.pool.pump()
+            await self.over
+        finally:
+            # Only Ctrl-C leaves answers worth waiting for; the rest is done, or could not be stored.
+            await self.pool.drain(STOP_GRACE_SECONDS if self.left and not self.error else 0.0)
+            if self.feeding:
+                self.feeding.cancel()
+            await loop.run_in_executor(None, self.writer.close)
+            if progress:
+                progress.finish(self.handle)
+        if self.error:
+            raise self.error
+        return [outcome for outcome in self.results if outcome is not None]
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self.pool.stop()
+        if not self.over.done():
+            self.over.set_result(None)
+
+    # Feeding
+
+    def _has_room(self, in_flight: int) -> bool:
+        return in_flight + self.unstored < self.pool.window.size + UNSTORED_LIMIT
+
+    def _feed(self) -> None:
+        if self.feeding is None and self.next_job < len(self.jobs) and self.unstored <= UNSTORED_LIMIT:
+            self.feeding = asyncio.ensure_future(self._feed_chunk())
+        elif self.next_job >= len(self.jobs) and self.pool.idle:
+            self.writer.hurry()
+
+    async def _feed_chunk(self) -> None:
+        stop = min(self.next_job + CHUNK_JOBS, len(self.jobs))
+        asked: list[tuple[int, Job, str, str]] = []
+        for index in range(self.next_job, stop):
+            body = self.jobs[index].request.body(self.settings)
+            asked.append((index, self.jobs[index], body, request_key(body)))
+        unknown = [key for _, _, _, key in asked if key not in self.entries]
+        try:
+            found = await asyncio.to_thread(self.engine.ledger.find_responses, unknown)
+        except Exception as error:  # noqa: BLE001 - raised by `outcomes`
+            self._fail(error)
+            return
+        for index, job, body, key in asked:
+            self._take(index, job, body, key, found.get(key))
+        self.next_job = stop
+        self.feeding = None
+        self.pool.pump()
+
+    def _take(self, index: int, job: Job, body: str, key: str, stored: StoredResponse | None) -> None:
+        entry = self.entries.get(key)
+        if entry is None:
+            entry = self.entries[key] = _Entry()
+            if stored is not None:
+                entry.result, entry.stored = stored.reply, stored
+            elif self.engine.offline:
+                entry.result = NotSent("missing", "offline, and the ledger has no answer to this request")
+            else:
+                self.pool.submit(self._call(entry, job.request.effective(self.settings)))
+        if entry.result is None:
+            entry.waiting.append((index, job, body, key))
+        else:
+            self._store(entry, index, job, body, key)
+
+    def _call(self, entry: _Entry, request: Request) -> Call:
+        prompt, completion = _estimate_tokens(request)
+        dollars = self.engine.prices.estimate(self.settings, prompt, completion) if self.limits.dollars else None
+        return Call(request, tokens=prompt + completion, dollars=dollars, owner=entry)
+
+    # Results
+
+    def _answered(self, call: Call, result: Reply | RequestFailed) -> None:
+        entry = call.owner
+        assert isinstance(entry, _Entry)
+        entry.result, entry.attempts = result, call.attempts
+        if isinstance(result, Reply):
+            for sentence in result.warnings:
+                self.engine.note_warning(self.name, sentence)
+        waiting, entry.waiting = entry.waiting, []
+        for index, job, body, key in waiting:
+            self._store(entry, index, job, body, key)
+
+    def _store(self, entry: _Entry, index: int, job: Job, body: str, key: str) -> None:
+        """Stores an entry's result for one job: the first row is the paid one, further items get copies at no cost."""
+        result = entry.result
+        assert result is not None
+        if isinstance(result, NotSent):
+            self._report([index], Outcome(None, result, False, 0.0))
+            self._advance(1, 1, 0, 0.0)
+            return
+        place = (job.model_id, job.item_id, job.dataset_id)
+        write = entry.writes.get(place)
+        if write is None:
+            write = entry.writes[place] = self._write(entry, result, job, body, key)
+            write.waiting.append(index)
+            self.unstored += 1
+            self.writer.put(write)
+        elif write.id is None:
+            write.waiting.append(index)
+        else:
+            self._report([index], Outcome(write.id, result, True, 0.0))
+            self._advance(1, isinstance(result, RequestFailed), 1, 0.0)
+
+    def _write(self, entry: _Entry, result: Reply | RequestFailed, job: Job, body: str, key: str) -> Write:
+        stored = entry.stored
+        if stored is not None and (stored.model_id, stored.item_id) == (job.model_id, job.item_id):
+            return Write(result, link=(stored.id, job.model_id, job.dataset_id), cached=True)
+        failed = isinstance(result, RequestFailed)
+        paid = not entry.writes and stored is None
+        cost: float | None = 0.0
+        if paid:
+            cost = self.engine.prices.cost(self.settings, result) if isinstance(result, Reply) else None
+        row = ResponseRow(
+            model_id=job.model_id,
+            item_id=job.item_id,
+            dataset_id=job.dataset_id,
+            request_key=key,
+            body=body,
+            outcome=result,
+            sample=job.request.sample,
+            cost=cost,
+            # 0 attempts mean a copy to the ledger; a failure is none, even if the endpoint was known to be down.
+            attempts=max(1, entry.attempts) if paid or failed else 0,
+        )
+        return Write(result, row=row, cached=not paid and not failed)
+
+    def _committed(self, batch: list[Write]) -> None:
+        self.unstored -= len(batch)
+        n = errors = cached = 0
+        paid = 0.0
+        for write in batch:
+            cost = write.row.cost if write.row else 0.0
+            outcome = Outcome(write.id, write.result, write.cached, cost)
+            first, *others = write.waiting
+            self._report([first], outcome)
+            if others:
+                self._report(others, Outcome(write.id, write.result, True, 0.0))
+            n += len(write.waiting)
+            errors += len(write.waiting) if isinstance(write.result, RequestFailed) else 0
+            cached += len(write.waiting) - (not write.cached)
+            paid += cost or 0.0
+            write.row = None  # a long run need not hold every text twice
+        self._advance(n, errors, cached, paid)
+        self.pool.pump()
+
+    def _report(self, indexes: Sequence[int], outcome: Outcome) -> None:
+        for index in indexes:
+            self.results[index] = outcome
+        self.left -= len(indexes)
+        if self.left == 0 and not self.over.done():
+            self.over.set_result(None)
+
+    def _advance(self, n: int, errors: int, cached: int, cost: float) -> None:
+        self.engine.done += n
+        self.engine.errors += errors
+        if self.engine.progress:
+            self.engine.progress.advance(self.handle, n, errors=errors, cached=cached, cost=cost)
+
+
+def _estimate_tokens(request: Request) -> tuple[int, int]:
+    """Returns (prompt, completion) tokens, on the high side: budgets are kept on these before the answer is known."""
+    if request.pairs:
+        return sum(len(c) + len(t) for c, t in request.pairs) // CHARACTERS_PER_TOKEN + 1, len(request.pairs)
+    characters = len(request.prompt or "")
+    for message in request.messages:
+        content = message.get("content")
+        characters += len(content) if isinstance(content, str) else len(str(content or ""))
+    characters += sum(len(str(tool)) for tool in request.tools)
+    limit = request.sampling.max_tokens
+    return characters // CHARACTERS_PER_TOKEN + 8, GUESSED_COMPLETION_TOKENS if limit is None else limit

@@ -1,0 +1,124 @@
+"""Progress of a run: what the engine tells, and bars on a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_SECONDS = 30.0
+
+
+class Progress(Protocol):
+    """Who is told how far a run is. The methods are called from the engine's thread, often: they must be quick."""
+
+    def start(self, label: str, total: int) -> Any:
+        """Begins a bar; returns its handle."""
+        ...
+
+    def advance(
+        self, handle: Any, n: int, *, errors: int = 0, cached: int = 0, cost: float = 0.0, window: int = 0
+    ) -> None:
+        """Says that `n` more are stored, how many of them failed, were cached, and what they cost."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Says something once."""
+        ...
+
+    def finish(self, handle: Any) -> None:
+        """Ends a bar."""
+        ...
+
+
+class RichProgress:
+    """Bars on a terminal; plain lines every `LINE_SECONDS` where there is none (a log file, CI).
+
+    Args:
+        console: Where to; standard error by default, so that tables on standard output stay clean.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+        self._bars: Any = None
+        self._open = 0
+        self._state: dict[int, dict[str, Any]] = {}
+        self._next = 0
+
+    def start(self, label: str, total: int) -> int:
+        """Begins a bar."""
+        handle, self._next = self._next, self._next + 1
+        now = time.monotonic()
+        self._state[handle] = {
+            "label": label, "total": total, "done": 0, "errors": 0, "cached": 0, "cost": 0.0, "said": now, "since": now
+        }  # fmt: skip
+        self._open += 1
+        if self._console.is_terminal:
+            if self._bars is None:
+                self._bars = self._make_bars()
+                self._bars.start()
+            self._state[handle]["task"] = self._bars.add_task(label, total=total, note="")
+        return handle
+
+    def _make_bars(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        return Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            refresh_per_second=4,
+        )
+
+    def advance(
+        self, handle: int, n: int, *, errors: int = 0, cached: int = 0, cost: float = 0.0, window: int = 0
+    ) -> None:
+        """Moves a bar."""
+        state = self._state[handle]
+        state["done"] += n
+        state["errors"] += errors
+        state["cached"] += cached
+        state["cost"] += cost
+        if "task" in state:
+            self._bars.update(state["task"], advance=n, note=_note(state))
+        elif time.monotonic() - state["said"] >= LINE_SECONDS:
+            state["said"] = time.monotonic()
+            self._line(state)
+
+    def warn(self, message: str) -> None:
+        """Prints a sentence above the bars."""
+        self._console.print(f"Warning: {message}", style="yellow", markup=False, highlight=False)
+
+    def finish(self, handle: int) -> None:
+        """Ends a bar; the last one open frees the terminal."""
+        state = self._state.pop(handle)
+        if "task" not in state:
+            self._line(state)
+        self._open -= 1
+        if self._open == 0 and self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _line(self, state: dict[str, Any]) -> None:
+        seconds = time.monotonic() - state["since"]
+        left = state["total"] - state["done"]
+        rest = f", about {seconds / state['done'] * left:.0f} s left" if left and state["done"] else ""
+        text = f"{state['label']}: {state['done']}/{state['total']} in {seconds:.1f} s{rest} {_note(state)}".rstrip()
+        self._console.print(text, markup=False, highlight=False)
+
+
+def _note(state: dict[str, Any]) -> str:
+    parts = [f"{state['errors']} failed"] if state["errors"] else []
+    parts += [f"{state['cached']} cached"] if state["cached"] else []
+    parts += [f"${state['cost']:.4f}"] if state["cost"] else []
+    return ", ".join(parts)
