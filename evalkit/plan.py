@@ -52,7 +52,7 @@ class ModelPlan(Part):
     batch_size: Positive = Field(32, description="rows that a local model computes at once")
     base_url: str | None = Field(None, description="endpoint; by default OPENAI_BASE_URL, then OpenAI's own")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
-    max_concurrency: Positive = Field(64, description="open requests at an endpoint, at most")
+    max_concurrency: Positive = Field(256, description="open requests at an endpoint, at most")
     timeout_seconds: float = Field(600, gt=0, description="limit for one request to an endpoint")
     extra: dict[str, Any] = Field(
         default_factory=dict, description="settings that change answers: chat_template_kwargs, context_length"
@@ -91,7 +91,7 @@ class ArenaPlan(Part):
     tasks: tuple[str, ...] = Field((), description="benchmarks of this plan whose generated answers do battle")
     prompts: Path | None = Field(
         None,
-        description="own prompts: JSONL, CSV or Parquet with prompt or messages; optional id, verify, reference, tags",
+        description="own prompts: JSONL or CSV with prompt or messages; optional id, verify, reference, tags",
     )
     limit: Positive | None = Field(None, description="prompts of the file, at most")
     sampling: SamplingPlan = Field(default_factory=SamplingPlan, description="for the answers to own prompts")

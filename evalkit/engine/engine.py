@@ -91,6 +91,11 @@ class Engine:
         finally:
             await asyncio.to_thread(self._update_run)
 
+    def release(self, model: ChatModel) -> None:
+        """Closes a model that is done, in the loop that its connections belong to; frees its weights."""
+        if self._runner is not None:
+            self._runner.run(model.close())
+
     def close(self, models: Sequence[ChatModel] = ()) -> None:
         """Ends the event loop. Models given are closed in it, as their connections belong to it."""
         if self._runner is None:

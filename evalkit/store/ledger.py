@@ -110,6 +110,11 @@ class Ledger:
         with self.write() as connection:
             return write_runs.add_dataset(connection, name, items, source)
 
+    def find_run(self, name: str, plan: Mapping[str, Any], *, seed: int) -> tuple[int, str] | None:
+        """Returns the run that `start_run` would resume, and its status; None if there is none."""
+        with self.engine.connect() as connection:
+            return write_runs.find_run(connection, name, plan, seed)
+
     def start_run(
         self,
         name: str,

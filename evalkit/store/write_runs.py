@@ -95,6 +95,13 @@ def add_dataset(connection: sa.Connection, name: str, items: Sequence[Item], sou
     return dataset_id, [ids[item_hash] for item_hash in hashes]
 
 
+def find_run(connection: sa.Connection, name: str, plan: Mapping[str, Any], seed: int) -> tuple[int, str] | None:
+    """See `Ledger.find_run`."""
+    same = Run.plan_hash == sha256({"name": name, "plan": dict(plan), "seed": seed})
+    row = connection.execute(sa.select(Run.id, Run.status).where(same).order_by(Run.id.desc()).limit(1)).first()
+    return None if row is None else (row[0], row[1])
+
+
 def start_run(
     connection: sa.Connection,
     name: str,
@@ -107,11 +114,11 @@ def start_run(
     plan_hash = sha256({"name": name, "plan": dict(plan), "seed": seed})
     here = {"status": "running", "pid": os.getpid(), "host": platform.node(), "updated_at": now()}
     if resume:
-        known = connection.scalar(sa.select(sa.func.max(Run.id)).where(Run.plan_hash == plan_hash))
+        known = find_run(connection, name, plan, seed)
         if known is not None:
             changes = {**here, "message": "", "finished_at": None}
-            connection.execute(sa.update(Run).where(Run.id == known).values(**changes))
-            return int(known)
+            connection.execute(sa.update(Run).where(Run.id == known[0]).values(**changes))
+            return known[0]
     run_id = next_id(connection, Run)
     row = {
         **here,

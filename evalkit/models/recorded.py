@@ -1,0 +1,81 @@
+"""Answers from a file: models that cannot be run here take part with what they once said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
+from evalkit.errors import UserError
+from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
+from evalkit.store.formats.generic import read_responses
+
+
+class RecordedModel:
+    """Answers out of a `responses` file (item_id, model, prompt, response).
+
+    A request is matched by its last user message or raw prompt: the recorded prompt must be the same text, or stand
+    in it; where several stand in it (worked examples before the question), the last one counts. Several answers to
+    one prompt are its samples, in the file's order.
+
+    Args:
+        path: CSV, JSONL or Parquet.
+        model: Which model of the file; "" if it holds one only.
+        label: What boards call it.
+
+    Raises:
+        UserError: The file is broken or has no such model.
+    """
+
+    def __init__(self, path: Path, model: str, *, label: str = "") -> None:
+        frame = read_responses(path)
+        names = list(dict.fromkeys(frame["model"].astype(str)))
+        if not model and len(names) == 1:
+            model = names[0]
+        if model not in names:
+            raise UserError(
+                f"{path}: no answers of {model or 'an unnamed model'!r}; type recorded/{path}#MODEL with one of: {', '.join(names[:10])}",
+                code=2,
+            )
+        mine = frame[frame["model"].astype(str) == model]
+        self._answers: dict[str, list[str]] = defaultdict(list)
+        for prompt, response in zip(mine["prompt"], mine["response"], strict=True):
+            self._answers[str(prompt)].append(str(response))
+        self._path = path
+        revision = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._settings = ModelSettings("recorded", model, revision, label=label or model)
+
+    @property
+    def settings(self) -> ModelSettings:
+        """Who answered then."""
+        return self._settings
+
+    @property
+    def max_concurrency(self) -> int:
+        """Look-ups take no time worth sharing."""
+        return 64
+
+    async def reply(self, request: Request) -> Reply:
+        """Looks an answer up.
+
+        Raises:
+            RequestFailed: None is recorded, or log-likelihoods are asked for.
+        """
+        if request.pairs:
+            raise RequestFailed("unsupported", f"{self._path}: recorded answers have no log-likelihoods")
+        asked = request.prompt
+        if asked is None:
+            asked = next((str(m["content"]) for m in reversed(request.messages) if m["role"] == "user"), "")
+        answers = self._answers.get(asked) or self._contained(asked)
+        if request.sample >= len(answers):
+            start = " ".join(asked.split())[:60]
+            raise RequestFailed("missing", f"{self._path}: no recorded answer {request.sample + 1} to {start!r}")
+        return Reply(text=answers[request.sample], finish_reason="stop")
+
+    async def close(self) -> None:
+        """Forgets the answers."""
+        self._answers.clear()
+
+    def _contained(self, asked: str) -> list[str]:
+        ends = {p: asked.rfind(p) + len(p) for p in self._answers if p and p in asked}
+        return self._answers[max(ends, key=lambda p: (ends[p], len(p)))] if ends else []

@@ -1,0 +1,320 @@
+"""Top floor: runs a plan stage by stage. The rooms below are imported where a stage needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from evalkit import __version__
+from evalkit.engine import Budget, Engine, Job
+from evalkit.errors import UserError
+from evalkit.models.base import ChatModel, Request
+from evalkit.models.load import load_model, sampling
+from evalkit.models.prices import Prices
+from evalkit.plan import JudgePlan, Plan
+from evalkit.prompts import read_prompts
+from evalkit.store import BattleRow, Ledger, arena
+
+if TYPE_CHECKING:
+    from evalkit.engine.progress import Progress
+    from judges.fight import Fight
+
+Stage = Literal["benchmark", "generate", "battle", "judge", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+PROMPTS = "arena prompts"
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of a run.
+
+    Attributes:
+        status: done, or failed if requests failed.
+        fresh: False if all of it had been done before.
+        not_sent: Requests that the dollar budget kept back.
+        skipped: Task to the reason why it could not run here.
+    """
+
+    run_id: int
+    status: Literal["done", "failed"]
+    fresh: bool
+    errors: int = 0
+    not_sent: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    report: Path | None = None
+
+
+def code_version() -> str:
+    """Returns the version with a digest of code and data, so that two results say whether they compare."""
+    total = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for room in ("evalkit", "benchmarks", "judges"):
+        for file in sorted((root / room).rglob("*")):
+            if file.suffix in (".py", ".yaml", ".jsonl"):
+                total.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return f"{__version__}+{total.hexdigest()[:12]}"
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a run ran on: versions of what decides results, Python and machine."""
+    packages = {}
+    for name in ("torch", "transformers", "vllm", "lm-eval", "datasets", "openai", "numpy", "scipy"):
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": sys.version.split()[0], "machine": platform.platform(), "packages": packages}
+
+
+class PlanRun:
+    """A plan on its way through the stages.
+
+    Args:
+        plan: What to do.
+        ledger: Where everything lands.
+        progress: Who is told; None for nobody.
+
+    Raises:
+        UserError: A model, task, prompt file or price table of the plan does not exist or is wrong. Nothing was sent.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, progress: Progress | None = None) -> None:
+        self.plan = plan
+        self.ledger = ledger
+        self.progress = progress
+        self.models = [load_model(m) for m in plan.models]
+        self.judge_models = {j.name: load_model(j.model) for j in plan.judges if j.model is not None}
+        self.prompts = read_prompts(plan.arena.prompts, plan.arena.limit) if plan.arena.prompts else []
+        self.prices = Prices.load(plan.prices)
+        self.snapshot = plan.model_dump(mode="json") | {
+            "resolved": {
+                "models": [m.settings.hash for m in [*self.models, *self.judge_models.values()]],
+                "prompts": [item.hash for item in self.prompts],
+                "tasks": _digest_of(plan.task_folders, [b.task for b in plan.benchmarks]),
+                "code": code_version(),
+            }
+        }
+
+    def run(self, stages: Sequence[Stage] = STAGES) -> Result:
+        """Runs stages in their order; what is in the ledger already is not done again.
+
+        Raises:
+            UserError: The ledger cannot be written, or a stage cannot run at all.
+            KeyboardInterrupt: Ctrl-C; what was answered is stored, the run is marked as stopped.
+        """
+        plan, ledger = self.plan, self.ledger
+        known = ledger.find_run(plan.name, self.snapshot, seed=plan.seed)
+        if known is not None and known[1] == "done" and set(stages) == set(STAGES) and self._report_is_there():
+            return Result(known[0], "done", fresh=False, report=plan.report)
+        self.run_id = ledger.start_run(plan.name, self.snapshot, seed=plan.seed, environment=environment())
+        self.result = Result(self.run_id, "done", fresh=True)
+        self.model_ids = ledger.add_models([m.settings for m in self.models])
+        budget = Budget(**plan.budget.model_dump())
+        with (
+            self._marked(),
+            Engine(ledger, self.run_id, budget=budget, prices=self.prices, progress=self.progress) as engine,
+        ):
+            self.engine = engine
+            if "benchmark" in stages or "generate" in stages:
+                self._answer(stages)
+            if "battle" in stages or "judge" in stages:
+                self._enter("battle")
+                fights = self._battles()
+                if "judge" in stages and fights:
+                    self._enter("judge")
+                    self._judge(fights)
+        self._finish(complete=set(stages) >= set(STAGES) - {"report"})
+        if "report" in stages and plan.report:
+            from evalkit.report.html import write_report
+
+            write_report(ledger, self.run_id, plan.report)
+            self.result.report = plan.report
+        return self.result
+
+    def _report_is_there(self) -> bool:
+        return self.plan.report is None or self.plan.report.exists()
+
+    def _enter(self, stage: Stage) -> None:
+        self.ledger.update_run(self.run_id, stage=stage)
+
+    @contextmanager
+    def _marked(self) -> Iterator[None]:
+        """Marks the run in the ledger if it does not come to its end."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.ledger.finish_run(self.run_id, "stopped", "stopped by Ctrl-C; the same command goes on from here")
+            raise
+        except UserError as error:
+            self.ledger.finish_run(self.run_id, "failed", str(error))
+            raise
+        except Exception as error:
+            self.ledger.finish_run(self.run_id, "failed", f"{type(error).__name__}: {error}")
+            raise
+
+    def _finish(self, *, complete: bool) -> None:
+        result = self.result
+        result.errors = arena.count_errors(self.ledger, self.run_id)
+        said = []
+        if result.errors:
+            said.append(f"{result.errors} requests failed; the same command tries them again")
+        if result.not_sent:
+            said.append(f"{result.not_sent} requests were not sent: the dollar budget is used up")
+        result.status = "failed" if said else "done"
+        if not complete and not said:
+            self.ledger.finish_run(self.run_id, "stopped", "only some stages were asked for")
+            return
+        self.ledger.finish_run(self.run_id, result.status, "; ".join(said))
+
+    # -- answers --------------------------------------------------------------------------------------------
+
+    def _answer(self, stages: Sequence[Stage]) -> None:
+        """Benchmarks and own prompts, one model after the other, so that one set of weights is in memory at a time."""
+        loaded = self._load_tasks() if "benchmark" in stages and self.plan.benchmarks else []
+        for model, model_id in zip(self.models, self.model_ids, strict=True):
+            if loaded:
+                self._enter("benchmark")
+                self._benchmark(model, model_id, loaded)
+            if "generate" in stages and self.prompts:
+                self._enter("generate")
+                self._generate(model, model_id)
+            self.engine.release(model)
+
+    def _load_tasks(self) -> list[Any]:
+        from benchmarks.bridge import load_tasks
+        from benchmarks.tasks import TaskSpec
+
+        specs = [
+            TaskSpec(
+                b.task,
+                num_fewshot=b.num_fewshot,
+                limit=int(b.limit) if b.limit is not None and b.limit >= 1 else b.limit,
+                chat_template=b.chat_template,
+                fewshot_as_multiturn=b.fewshot_as_multiturn,
+                generation=b.generation,
+            )
+            for b in self.plan.benchmarks
+        ]
+        return load_tasks(specs, self.plan.task_folders)
+
+    def _benchmark(self, model: ChatModel, model_id: int, loaded: Sequence[Any]) -> None:
+        from benchmarks.bridge import run_tasks
+
+        label = f"{model.settings.label}: benchmarks"
+        report = run_tasks(self.engine, self.ledger, self.run_id, model, model_id, loaded, label=label)
+        self.result.skipped.update(report.skipped)
+
+    def _generate(self, model: ChatModel, model_id: int) -> None:
+        plan = self.plan.arena
+        dataset_id, item_ids = self.ledger.add_dataset(PROMPTS, self.prompts, str(plan.prompts))
+        drawn = sampling(plan.sampling)
+        jobs = [
+            Job(model_id, item_id, dataset_id, Request(messages=item.messages, sampling=drawn))
+            for item, item_id in zip(self.prompts, item_ids, strict=True)
+        ]
+        self._send(model, jobs, f"{model.settings.label}: prompts")
+
+    def _send(self, model: ChatModel, jobs: Sequence[Job], label: str) -> None:
+        outcomes = self.engine.run(model, jobs, label=label)
+        self.result.not_sent += sum(o.response_id is None for o in outcomes)
+
+    # -- battles and judging --------------------------------------------------------------------------------
+
+    def _battles(self) -> list[Fight]:
+        from judges.battles import Answer, pair_up
+
+        plan = self.plan.arena
+        known = arena.datasets_of_run(self.ledger, self.run_id)
+        wanted = [*plan.tasks, *([PROMPTS] if plan.prompts else [])]
+        if not wanted:
+            return []
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise UserError(
+                f"arena: this run has no answers to {missing[0]!r}; the plan's benchmarks have: "
+                f"{', '.join(sorted(known)) or 'none yet, run the stages benchmark and generate first'}"
+            )
+        rows = arena.answers(self.ledger, self.run_id, [known[name] for name in wanted])
+        contestants = set(self.model_ids)
+        taking_part = [Answer(*row) for row in rows if row[2] in contestants]
+        battles = pair_up(taking_part, limit=plan.battles, seed=self.plan.seed)
+        ids = self.ledger.add_battles(battles)
+        return self._with_texts(battles, ids)
+
+    def _with_texts(self, battles: Sequence[BattleRow], ids: Sequence[int]) -> list[Fight]:
+        from judges.fight import Fight
+
+        sides = [side for b in battles for side in (b.response_a_id, b.response_b_id) if side is not None]
+        texts = arena.texts(self.ledger, sides)
+        items = arena.items(self.ledger, [b.item_id for b in battles])
+        fights = []
+        for battle_id, battle in zip(ids, battles, strict=True):
+            messages, reference = items[battle.item_id]
+            prompt = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "user")
+            a, b = texts[battle.response_a_id or 0], texts[battle.response_b_id or 0]
+            fights.append(Fight(battle_id, battle.item_id, prompt, reference, a, b))
+        return fights
+
+    def _judge(self, fights: Sequence[Fight]) -> None:
+        members: dict[str, int] = {}
+        criterion = "overall"
+        for judge in self.plan.judges:
+            if judge.kind == "verifier":
+                members[judge.name] = self._verify(judge, fights)
+            else:
+                members[judge.name], criterion = self._ask(judge, fights)
+        jury = [members[name] for name in self.plan.jury_names() if name in members]
+        if len(jury) > 1:
+            self._vote(jury, criterion, fights)
+
+    def _verify(self, judge: JudgePlan, fights: Sequence[Fight]) -> int:
+        from judges import verifier
+
+        annotator = self.ledger.add_annotator("judge", judge.name, verifier.DEFINITION)
+        self.ledger.add_verdicts(self.run_id, verifier.judge(fights, annotator))
+        return annotator
+
+    def _ask(self, judge: JudgePlan, fights: Sequence[Fight]) -> tuple[int, str]:
+        from judges import pairwise
+        from judges.prompt import load_prompt
+
+        prompt, model = load_prompt(judge.prompt), self.judge_models[judge.name]
+        (model_id,) = self.ledger.add_models([model.settings])
+        annotator = self.ledger.add_annotator("judge", judge.name, pairwise.annotator_definition(model, prompt))
+        seen = pairwise.draw(fights, judge.battles, self.plan.seed)
+        dataset, _ = self.ledger.add_dataset(
+            f"judging by {judge.name}", [], "verdicts; the items are those of the battles"
+        )
+        asked = pairwise.requests(seen, prompt, orders=judge.orders, seed=self.plan.seed)
+        verdicts = pairwise.judge(
+            self.engine, model, model_id, dataset, annotator, prompt, asked, label=f"{judge.name}: verdicts"
+        )
+        self.result.not_sent += len(asked) - len(verdicts)
+        self.ledger.add_verdicts(self.run_id, verdicts)
+        self.engine.release(model)
+        return annotator, prompt.criterion
+
+    def _vote(self, jury: Sequence[int], criterion: str, fights: Sequence[Fight]) -> None:
+        from judges.jury import majority
+
+        definition = {"kind": "jury", "aggregation": "majority", "members": sorted(jury)}
+        annotator = self.ledger.add_annotator("judge", "jury", definition)
+        votes = arena.votes_of(self.ledger, jury, criterion, [f.battle_id for f in fights])
+        self.ledger.add_verdicts(self.run_id, majority(votes, annotator, criterion))
+
+
+def _digest_of(folders: Sequence[Path], tasks: Sequence[str]) -> str:
+    """Returns a digest of the user's own task files, so that an edited one is not taken for done."""
+    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
+    files += [Path(t) for t in tasks if t.endswith((".yaml", ".yml")) and Path(t).is_file()]
+    total = hashlib.sha256()
+    for file in files:
+        total.update(str(file).encode() + b"\n" + file.read_bytes())
+    return total.hexdigest()
