@@ -216,6 +216,8 @@ class LocalModel(BatchedModel):
             longest = len(chunk[0])
             first = min(len(key) - spans[key] for key in chunk)
             padded = torch.tensor([list(key) + [0] * (longest - len(key)) for key in chunk], device=model.device)
+            # The head over all positions is slower, but one row at a time it gives lm-eval's numbers to the last bit.
+            first = 0 if self.batch_size == 1 else first
             with torch.inference_mode():
                 logits = model(padded, logits_to_keep=longest - first).logits
             rows = {key: logits[row].float().log_softmax(-1) for row, key in enumerate(chunk)}
