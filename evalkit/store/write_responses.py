@@ -11,7 +11,8 @@ An answer is paid by one link at most, that of the run and dataset which sent it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +21,40 @@ import sqlalchemy as sa
 from evalkit.models.base import Reply, RequestFailed
 from evalkit.store.database import now, storable
 from evalkit.store.rows import ResponseRow, StoredResponse
-from evalkit.store.schema import Response, RunCell, RunResponse
-from evalkit.store.writing import add_up, chunks, insert, insert_new, next_id
+from evalkit.store.schema import KEY_PREFIX, Response, RunCell, RunResponse
+from evalkit.store.writing import add_up, chunks, insert, insert_tuples, next_id, update_tuples
 
 COUNTERS = ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens", "cost", "seconds")
-FAILED: sa.ColumnElement[bool] = sa.literal_column(
-    "run_response.failed"
-)  # written bare, or SQLite would not see its partial index
-CellKey = tuple[int, int, int]
+NAMES = (
+    "id",
+    "model_id",
+    "item_id",
+    "request_key",
+    "sample",
+    "created_at",
+    "body",
+    "attempts",
+    "cost",
+    "error_kind",
+    "error",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+    "cached_tokens",
+    "finish_reason",
+    "served_by",
+    "warnings",
+    "text",
+    "reasoning",
+    "tool_calls",
+    "logprobs",
+)
+LINK_NAMES = ("run_id", "model_id", "dataset_id", "response_id", "failed", "cached")
+FAILED: sa.ColumnElement[bool] = sa.literal_column("run_response.failed")  # bare, or SQLite's partial index is not seen
+ATTEMPTS, COST = NAMES.index("attempts"), NAMES.index("cost")
+Identity = tuple[str, int, int]  # request key, model, item
 Link = tuple[int, int]  # run, dataset
+Counts = tuple[bool, int | None, int | None, float | None, float | None]  # failed, tokens in and out, cost, seconds
 
 
 @dataclass(slots=True)
@@ -36,85 +62,77 @@ class Known:
     """A response already in the ledger; `links` says of each link whether it is cached."""
 
     id: int
-    values: dict[str, Any]
+    model_id: int
+    counts: Counts
+    attempts: int
     links: dict[Link, bool] = field(default_factory=dict)
-    changed: bool = False
     linked: bool = False
+    values: tuple[Any, ...] | None = None  # what it is replaced by
 
 
 class Cells:
     """Changes to roll-up rows, collected over a batch."""
 
     def __init__(self) -> None:
-        self.changes: dict[CellKey, list[float]] = {}
+        self.changes: dict[tuple[int, int, int], list[float]] = {}
 
-    def add(self, key: CellKey, response: dict[str, Any], cached: bool, sign: int = 1) -> None:
+    def add(self, key: tuple[int, int, int], counts: Counts, cached: bool, sign: int = 1) -> None:
+        """Adds (or with sign -1 takes away) one link; key is (run, model, dataset)."""
         cell = self.changes.get(key)
         if cell is None:
             cell = self.changes[key] = [0] * len(COUNTERS)
-        failed = response["error_kind"] is not None
+        failed, prompt_tokens, completion_tokens, cost, seconds = counts
         cell[0] += sign
         cell[1] += sign * failed
         if cached:
             cell[2] += sign
             return
-        cost = response["cost"]
         cell[3] += sign * (cost is None and not failed)
-        cell[4] += sign * (response["prompt_tokens"] or 0)
-        cell[5] += sign * (response["completion_tokens"] or 0)
+        cell[4] += sign * (prompt_tokens or 0)
+        cell[5] += sign * (completion_tokens or 0)
         cell[6] += sign * (cost or 0.0)
-        cell[7] += sign * (response["seconds"] or 0.0)
+        cell[7] += sign * (seconds or 0.0)
 
     def write(self, connection: sa.Connection) -> None:
+        """Adds the changes to `run_cell`."""
         names = ("run_id", "model_id", "dataset_id", *COUNTERS)
         rows = [dict(zip(names, (*key, *cell), strict=True)) for key, cell in self.changes.items() if any(cell)]
         add_up(connection, RunCell, rows, COUNTERS)
 
 
-def _values(row: ResponseRow, created: str) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "model_id": row.model_id,
-        "item_id": row.item_id,
-        "request_key": row.request_key,
-        "sample": row.sample,
-        "cost": row.cost,
-        "attempts": row.attempts,
-        "created_at": created,
-        "body": storable(row.body),
-    }
+def _counts(row: ResponseRow) -> Counts:
     outcome = row.outcome
     if isinstance(outcome, RequestFailed):
-        return values | _NO_REPLY | {"error_kind": outcome.kind, "error": storable(outcome.message)}
-    values["error_kind"] = values["error"] = None
-    values["finish_reason"] = outcome.finish_reason
-    values["prompt_tokens"] = outcome.prompt_tokens
-    values["completion_tokens"] = outcome.completion_tokens
-    values["cached_tokens"] = outcome.cached_tokens
-    values["seconds"] = outcome.seconds
-    values["served_by"] = outcome.served_by
-    values["warnings"] = list(outcome.warnings) or None
-    values["text"] = storable(outcome.text)
-    values["reasoning"] = storable(outcome.reasoning) if outcome.reasoning is not None else None
-    values["tool_calls"] = [dict(call) for call in outcome.tool_calls] or None
-    values["logprobs"] = outcome.logprobs
-    return values
+        return (True, None, None, row.cost, None)
+    return (False, outcome.prompt_tokens, outcome.completion_tokens, row.cost, outcome.seconds)
 
 
-_NO_REPLY: dict[str, Any] = dict.fromkeys(
-    (
-        "finish_reason",
-        "prompt_tokens",
-        "completion_tokens",
-        "cached_tokens",
-        "seconds",
-        "served_by",
-        "warnings",
-        "text",
-        "reasoning",
-        "tool_calls",
-        "logprobs",
+def _json(value: Any) -> str | None:
+    return json.dumps(value, separators=(",", ":")) if value else None
+
+
+def _tuple(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
+    """Returns the row's values in the order of NAMES, JSON as text."""
+    body, outcome = storable(row.body), row.outcome
+    head = (response_id, row.model_id, row.item_id, row.request_key, row.sample, created, body, row.attempts, row.cost)
+    if isinstance(outcome, RequestFailed):
+        return (*head, outcome.kind, storable(outcome.message), *(None,) * 11)
+    return (
+        *head,
+        None,
+        None,
+        outcome.prompt_tokens,
+        outcome.completion_tokens,
+        outcome.seconds,
+        outcome.cached_tokens,
+        outcome.finish_reason,
+        outcome.served_by,
+        _json(outcome.warnings),
+        storable(outcome.text),
+        storable(outcome.reasoning) if outcome.reasoning is not None else None,
+        _json([dict(call) for call in outcome.tool_calls]),
+        _json(outcome.logprobs),
     )
-)
 
 
 def add_responses(connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow]) -> list[int]:
@@ -122,38 +140,28 @@ def add_responses(connection: sa.Connection, run_id: int, rows: Sequence[Respons
     if not rows:
         return []
     first = next_id(connection, Response)
-    ids = list(range(first, first + len(rows)))
     created = now()
-    values = [_values(row, created) for row in rows]
+    ids = list(range(first, first + len(rows)))
+    values = [_tuple(row, response_id, created) for row, response_id in zip(rows, ids, strict=True)]
     fresh: dict[tuple[str, int, int], int] = {}
-    known: list[int] = []
     for index, row in enumerate(rows):
-        values[index]["id"] = ids[index]
-        if fresh.setdefault((row.request_key, row.model_id, row.item_id), index) != index:
-            known.append(index)
-    indexes = list(fresh.values())
-    insert_new(connection, Response, [values[index] for index in indexes])
-    count = connection.scalar(sa.select(sa.func.count()).select_from(Response).where(Response.id >= first))
-    if count != len(indexes):
+        fresh.setdefault((row.request_key, row.model_id, row.item_id), index)
+    count = insert_tuples(connection, Response, NAMES, [values[index] for index in fresh.values()])
+    stored: Collection[int] = range(first, first + len(rows))
+    if count != len(rows):
         stored = set(connection.scalars(sa.select(Response.id).where(Response.id >= first)))
-        known = sorted(known + [index for index in indexes if ids[index] not in stored])
-        indexes = [index for index in indexes if ids[index] in stored]
     cells = Cells()
     links = []
-    for index in indexes:
-        row, cached = rows[index], rows[index].attempts == 0
-        cells.add((run_id, row.model_id, row.dataset_id), values[index], cached)
-        links.append(
-            {
-                "run_id": run_id,
-                "model_id": row.model_id,
-                "dataset_id": row.dataset_id,
-                "response_id": ids[index],
-                "failed": values[index]["error_kind"] is not None,
-                "cached": cached,
-            }
-        )
-    insert_new(connection, RunResponse, links)
+    known = []
+    for index, row in enumerate(rows):
+        if ids[index] not in stored:
+            known.append(index)
+            continue
+        cached = row.attempts == 0
+        counts = _counts(row)
+        cells.add((run_id, row.model_id, row.dataset_id), counts, cached)
+        links.append((run_id, row.model_id, row.dataset_id, ids[index], counts[0], cached))
+    insert_tuples(connection, RunResponse, LINK_NAMES, links)
     if known:
         settled = _settle(connection, run_id, [(rows[index], values[index]) for index in known], cells)
         for index, response_id in zip(known, settled, strict=True):
@@ -163,7 +171,7 @@ def add_responses(connection: sa.Connection, run_id: int, rows: Sequence[Respons
 
 
 def _settle(
-    connection: sa.Connection, run_id: int, rows: Sequence[tuple[ResponseRow, dict[str, Any]]], cells: Cells
+    connection: sa.Connection, run_id: int, rows: Sequence[tuple[ResponseRow, tuple[Any, ...]]], cells: Cells
 ) -> list[int]:
     """Deals with rows whose identity is in the ledger: an error is replaced, an answer stays and is linked."""
     known = _load(connection, run_id, [row for row, _ in rows])
@@ -172,89 +180,78 @@ def _settle(
         stored = known[row.request_key, row.model_id, row.item_id]
         ids.append(stored.id)
         link = (run_id, row.dataset_id)
-        if stored.values["error_kind"] is None:
+        if not stored.counts[0]:
             if link not in stored.links:
                 stored.links[link] = stored.linked = True
-                cells.add((run_id, row.model_id, row.dataset_id), stored.values, True)
+                cells.add((run_id, row.model_id, row.dataset_id), stored.counts, True)
             continue
         for (run, dataset), cached in stored.links.items():
-            cells.add((run, row.model_id, dataset), stored.values, cached, -1)
-        costs = [cost for cost in (stored.values["cost"], row.cost) if cost is not None]
-        attempts = stored.values["attempts"] + row.attempts
-        stored.values = {**values, "cost": sum(costs) if costs else None, "attempts": attempts}
+            cells.add((run, row.model_id, dataset), stored.counts, cached, -1)
+        costs = [cost for cost in (stored.counts[3], row.cost) if cost is not None]
+        cost = sum(costs) if costs else None
+        stored.attempts += row.attempts
+        failed, prompt_tokens, completion_tokens, _, seconds = _counts(row)
+        stored.counts = (failed, prompt_tokens, completion_tokens, cost, seconds)
+        changed = list(values)
+        changed[0], changed[ATTEMPTS], changed[COST] = stored.id, stored.attempts, cost
+        stored.values = tuple(changed)
         if row.attempts:
             stored.links = {**dict.fromkeys(stored.links, True), link: False}
         else:
             stored.links.setdefault(link, True)
+        stored.linked = True
         for (run, dataset), cached in stored.links.items():
-            cells.add((run, row.model_id, dataset), stored.values, cached)
-        stored.changed = stored.linked = True
-    _store(connection, known.values())
+            cells.add((run, row.model_id, dataset), stored.counts, cached)
+    update_tuples(connection, Response, NAMES, [stored.values for stored in known.values() if stored.values])
+    _relink(connection, [stored for stored in known.values() if stored.linked])
     return ids
 
 
-def _load(connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow]) -> dict[tuple[str, int, int], Known]:
-    columns = (
-        Response.id,
-        Response.model_id,
-        Response.error_kind,
-        Response.prompt_tokens,
-        Response.completion_tokens,
-        Response.cost,
-        Response.seconds,
-        Response.attempts,
-    )
-    known: dict[tuple[str, int, int], Known] = {}
+def _has_key(keys: Sequence[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(KEY_PREFIX.in_([key[:16] for key in keys]), Response.request_key.in_(keys))
+
+
+def _load(connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow]) -> dict[Identity, Known]:
+    known: dict[Identity, Known] = {}
     by_id: dict[int, Known] = {}
-    for keys in chunks(sorted({row.request_key for row in rows})):
-        query = sa.select(Response.request_key, Response.item_id, *columns).where(Response.request_key.in_(keys))
-        for found in connection.execute(query).mappings():
-            stored = Known(found["id"], dict(found))
-            known[found["request_key"], found["model_id"], found["item_id"]] = by_id[stored.id] = stored
+    columns = (Response.request_key, Response.model_id, Response.item_id, Response.id, Response.attempts)
+    counts = (Response.prompt_tokens, Response.completion_tokens, Response.cost, Response.seconds)
+    for keys in chunks(sorted({wanted.request_key for wanted in rows})):
+        query = sa.select(*columns, Response.error_kind.is_not(None), *counts).where(_has_key(keys))
+        for row in connection.execute(query):
+            known[row[0], row[1], row[2]] = by_id[row[3]] = Known(row[3], row[1], (row[5], *row[6:10]), row[4])
     # All links of errors, for a replaced one changes every run's roll-up; of answers those of this run.
     link = sa.select(RunResponse.response_id, RunResponse.run_id, RunResponse.dataset_id, RunResponse.cached)
     here = (
         RunResponse.run_id == run_id,
-        RunResponse.model_id.in_(sorted({row.model_id for row in rows})),
-        RunResponse.dataset_id.in_(sorted({row.dataset_id for row in rows})),
+        RunResponse.model_id.in_(sorted({wanted.model_id for wanted in rows})),
+        RunResponse.dataset_id.in_(sorted({wanted.dataset_id for wanted in rows})),
     )
     for ids in chunks(sorted(by_id)):
         for where in ((FAILED,), here):
-            for response_id, run, dataset, cached in connection.execute(
-                link.where(RunResponse.response_id.in_(ids), *where)
-            ):
+            links = connection.execute(link.where(RunResponse.response_id.in_(ids), *where))
+            for response_id, run, dataset, cached in links:
                 by_id[response_id].links[run, dataset] = cached
     return known
 
 
-def _store(connection: sa.Connection, known: Iterable[Known]) -> None:
-    known = list(known)
-    changed = [
-        {("key" if name == "id" else name): value for name, value in {**stored.values, "id": stored.id}.items()}
-        for stored in known
-        if stored.changed
-    ]
-    if changed:
-        statement = sa.update(Response.__table__).where(Response.__table__.c.id == sa.bindparam("key"))  # type: ignore[arg-type]
-        connection.execute(statement, changed)
+def _relink(connection: sa.Connection, known: Iterable[Known]) -> None:
     links = [
         {
             "run_id": run,
-            "model_id": stored.values["model_id"],
+            "model_id": stored.model_id,
             "dataset_id": dataset,
             "response_id": stored.id,
-            "failed": stored.values["error_kind"] is not None,
+            "failed": stored.counts[0],
             "cached": cached,
         }
         for stored in known
-        if stored.linked
         for (run, dataset), cached in stored.links.items()
     ]
     if links:
         upsert = insert(connection, RunResponse)
-        names = ("run_id", "model_id", "dataset_id", "response_id")
         changes = {name: upsert.excluded[name] for name in ("failed", "cached")}
-        connection.execute(upsert.on_conflict_do_update(index_elements=names, set_=changes), links)
+        connection.execute(upsert.on_conflict_do_update(index_elements=LINK_NAMES[:4], set_=changes), links)
 
 
 def link_responses(connection: sa.Connection, run_id: int, rows: Sequence[tuple[int, int, int]]) -> None:
@@ -279,19 +276,9 @@ def link_responses(connection: sa.Connection, run_id: int, rows: Sequence[tuple[
     for response_id, model_id, dataset_id in wanted:
         if (response_id, model_id, dataset_id) in linked:
             continue
-        error = "failed" if response_id in failed else None
-        cells.add((run_id, model_id, dataset_id), {"error_kind": error}, True)
-        links.append(
-            {
-                "run_id": run_id,
-                "model_id": model_id,
-                "dataset_id": dataset_id,
-                "response_id": response_id,
-                "failed": error is not None,
-                "cached": True,
-            }
-        )
-    insert_new(connection, RunResponse, links)
+        cells.add((run_id, model_id, dataset_id), (response_id in failed, None, None, None, None), True)
+        links.append((run_id, model_id, dataset_id, response_id, response_id in failed, True))
+    insert_tuples(connection, RunResponse, LINK_NAMES, links)
     cells.write(connection)
 
 
@@ -301,7 +288,7 @@ def find_responses(connection: sa.Connection, keys: Sequence[str]) -> dict[str, 
     for chunk in chunks(list(dict.fromkeys(keys))):
         query = (
             sa.select(Response.__table__)
-            .where(Response.request_key.in_(chunk), Response.error_kind.is_(None), Response.text.is_not(None))
+            .where(_has_key(chunk), Response.error_kind.is_(None), Response.text.is_not(None))
             .order_by(Response.id.desc())  # of several copies the first one paid for wins
         )
         for row in connection.execute(query).mappings():

@@ -31,6 +31,35 @@ def insert_new(connection: sa.Connection, table: type[Base], rows: Sequence[dict
         connection.execute(insert(connection, table).on_conflict_do_nothing(), rows)
 
 
+def insert_tuples(
+    connection: sa.Connection, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> int:
+    """Does what `insert_new` does, for the two hottest tables: past SQLAlchemy's work per row, which takes most of it.
+
+    JSON values come as text.
+
+    Returns:
+        How many rows were new.
+    """
+    if not rows:
+        return 0
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    marks = ", ".join([mark] * len(names))
+    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    return connection.exec_driver_sql(statement, list(rows)).rowcount
+
+
+def update_tuples(
+    connection: sa.Connection, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Sets all named columns of rows by id, which is the first name; values as for `insert_tuples`."""
+    if rows:
+        mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        changes = ", ".join(f"{name} = {mark}" for name in names[1:])
+        statement = f"UPDATE {table.__tablename__} SET {changes} WHERE {names[0]} = {mark}"
+        connection.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
+
+
 def add_up(
     connection: sa.Connection, table: type[Base], rows: Sequence[dict[str, Any]], counters: Sequence[str]
 ) -> None:
@@ -52,7 +81,7 @@ def add_up(
 
 def next_id(connection: sa.Connection, table: type[Base]) -> int:
     """Returns the first free id; it stays free until the transaction ends, for there is one writer."""
-    return (connection.scalar(sa.select(sa.func.max(table.__table__.c.id))) or 0) + 1
+    return int(connection.exec_driver_sql(f"SELECT max(id) FROM {table.__tablename__}").scalar() or 0) + 1
 
 
 def ids_by_hash(connection: sa.Connection, table: type[Base], hashes: Sequence[str]) -> dict[str, int]:
