@@ -1,0 +1,1 @@
+"""The starter suite: twelve small tasks that evalkit writes itself, for a first look at any model, offline."""
