@@ -1,6 +1,6 @@
 """The ledger: tables, writes, reads and file formats."""
 
-from evalkit.store.ledger import Ledger
+from evalkit.store.ledger import Ledger, upgrade
 from evalkit.store.rows import (
     WINNERS,
     AnnotatorKind,
@@ -26,4 +26,5 @@ __all__ = [
     "StoredResponse",
     "VerdictRow",
     "Winner",
+    "upgrade",
 ]

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -60,6 +59,11 @@ def parse_url(url: str) -> sa.URL:
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise UserError("store: a ledger needs a file, several processes share it; write sqlite:///ledger.db.")
     return parsed
+
+
+def name(url: sa.URL) -> str:
+    """Returns how messages name a database: the file, or the URL without its password."""
+    return repr(str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string())
 
 
 def connect(url: sa.URL, *, create: bool, readonly: bool) -> sa.Engine:
@@ -171,24 +175,29 @@ def _sentence(fault: str, where: str) -> str | None:
     return None
 
 
-def check_version(engine: sa.Engine, where: str) -> bool:
-    """Looks whether this is a ledger of the version this program knows.
-
-    Returns:
-        False where the database is empty, so that a ledger may be made in it.
+def found_version(connection: sa.Connection, where: str) -> str | None:
+    """Returns a ledger's version, or None where the database is empty.
 
     Raises:
-        UserError: Not a ledger, an older or a newer one.
+        UserError: The database holds something else.
     """
-    with said_plainly(where), engine.connect() as connection:
-        tables = sa.inspect(connection).get_table_names()
-        if not tables:
-            return False
-        found: Any = None
-        if "alembic_version" in tables and "run_response" in tables:
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    tables = sa.inspect(connection).get_table_names()
+    if not tables:
+        return None
+    found = None
+    if "alembic_version" in tables and "run_response" in tables:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if found is None:
         raise UserError(f"store: {where} is a database, but not an evalkit ledger; write another path.")
+    return str(found)
+
+
+def check_version(found: str, where: str) -> None:
+    """Checks that a ledger has the version this program knows.
+
+    Raises:
+        UserError: It is older or newer.
+    """
     if found < schema.VERSION:
         raise UserError(
             f"store: {where} is a ledger of the older version {found}, this evalkit needs {schema.VERSION}; "
@@ -199,13 +208,3 @@ def check_version(engine: sa.Engine, where: str) -> bool:
             f"store: {where} is a ledger of the newer version {found}, this evalkit knows {schema.VERSION}; "
             "type: pip install -U evalkit"
         )
-    return True
-
-
-def make(engine: sa.Engine, where: str) -> None:
-    """Makes all tables in an empty database."""
-    with transaction(engine, threading.Lock(), where) as connection:
-        if not sa.inspect(connection).get_table_names():
-            schema.Base.metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-            connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{schema.VERSION}')")
