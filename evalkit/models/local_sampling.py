@@ -90,7 +90,8 @@ class GenerationHooks:
         ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         used = next((i + 1 for i, t in enumerate(tokens) if t in ends), len(tokens))
         ended = used > 0 and tokens[used - 1] in ends
-        text: str = self.tokenizer.decode(list(tokens[:used]), skip_special_tokens=True)
+        # All of them, as lm-eval does: what follows an end token is padding, which decodes to nothing.
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         whole = text
         for stop in self.stop:
             text = text.split(stop)[0]
