@@ -145,13 +145,15 @@ def _build(lm: Any, model: ChatModel, spec: TaskSpec, task: Any) -> bool:
     """Makes a task's instances for this model; returns whether with a chat template."""
     name, recorded = task.config.task, model.settings.provider == "recorded"
     # Recorded answers belong to the document's own prompt: neither examples nor a template may stand around it.
-    chat = recorded or takes_chat(model, task.OUTPUT_TYPE, spec.chat_template)
+    chat = (recorded and task.OUTPUT_TYPE == "generate_until") or takes_chat(
+        model, task.OUTPUT_TYPE, spec.chat_template
+    )
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
     shots = task.config.num_fewshot
     if recorded:
         task.set_config(key="num_fewshot", value=0)
     try:
-        with _no_bars():
+        with no_bars():
             task.build_all_requests(
                 limit=documents.number_of_documents(task, spec.limit),
                 system_instruction=model.settings.system,
@@ -212,7 +214,7 @@ def _lm_eval_seeds() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """Takes lm-eval's bar over prompt building off the terminal, where the engine's own stands."""
     from lm_eval.api import task as module
 

@@ -51,20 +51,19 @@ def takes_chat(model: ChatModel, output_type: str, wish: bool | str) -> bool:
     """Decides whether a task's prompts go through the model's chat template.
 
     Args:
-        model: Local models say `has_chat_template`; endpoints have one for generation only, because a
-            log-likelihood needs the rendered text on our side.
+        model: Models in this process have `tokens` with or without a template; endpoints have one for generation
+            only, because a log-likelihood needs the rendered text on our side.
         output_type: The task's.
         wish: True, False or "auto".
 
     Raises:
         UserError: A template is demanded where there is none.
     """
-    generates = output_type == "generate_until"
-    local = hasattr(model, "has_chat_template")
-    able = bool(getattr(model, "has_chat_template", generates))
+    tokens = getattr(model, "tokens", None)
+    able = output_type == "generate_until" if tokens is None else bool(tokens.has_chat_template)
     if wish is True and not able:
         name = model.settings.label or model.settings.name
-        why = "its tokenizer has none" if local else "the server renders it, and only for generation"
+        why = "its tokenizer has none" if tokens else "the server renders it, and only for generation"
         raise UserError(f"chat_template: true is not possible for {output_type} tasks with {name}: {why}", code=2)
     return able if wish == "auto" else bool(wish)
 
@@ -126,10 +125,10 @@ def _requests(model: ChatModel, asked: Sequence[Asked]) -> list[tuple[Request, l
 def _text(model: ChatModel, context: str | Chat) -> str:
     if isinstance(context, str):
         return context
-    render = getattr(model, "render", None)
-    if render is None:
+    tokens = getattr(model, "tokens", None)
+    if tokens is None:
         raise UserError(f"{model.settings.name}: a chat's log-likelihood needs a model with a template on this machine")
-    return str(render(Request(messages=tuple(context))))
+    return str(tokens.render(Request(messages=tuple(context))))
 
 
 def _pick(instance: Any, position: int, value: Any) -> str | tuple[float, bool]:
@@ -223,7 +222,9 @@ def _define() -> type:
 
 
 def _no_perplexity(task: str) -> str:
-    return f"the task {task} measures perplexity (loglikelihood_rolling), which evalkit does not run; lm-eval itself does"
+    return (
+        f"the task {task} measures perplexity (loglikelihood_rolling), which evalkit does not run; lm-eval itself does"
+    )
 
 
 def refuse_perplexity(tasks: Mapping[str, Any]) -> None:

@@ -148,7 +148,7 @@ def _single(value: Any) -> float | None:
     """Returns a document's own value: a number, or the share of a list; None for what means nothing alone."""
     if isinstance(value, list) and value and all(isinstance(v, bool | int | float) for v in value):
         return float(sum(value) / len(value))
-    if isinstance(value, tuple | list | dict | str) or value is None:
+    if not hasattr(value, "__float__"):
         return None
     number = float(value)
     return number if math.isfinite(number) else None
@@ -169,13 +169,17 @@ def summarise(
     """
     from lm_eval.evaluator_utils import _process_results
 
-    accumulated = {
-        name: {"task": s.task, "raw_metrics": s.values, "logged_samples": []} for name, s in scored.items()
-    }
-    with _plain_output():
-        results = _process_results(accumulated, dict(groups), bootstrap_rounds)
+    accumulated = {name: {"task": s.task, "raw_metrics": s.values, "logged_samples": []} for name, s in scored.items()}
+    try:
+        with _plain_output():
+            results = _process_results(accumulated, dict(groups), bootstrap_rounds)
+    except Exception as error:  # noqa: BLE001  an aggregation may be the task author's code
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"the values of {', '.join(scored)} cannot be aggregated: {said}") from error
     scores = []
     for name, metrics in results.metrics.items():
+        if name not in scored and not groups[name].has_aggregation:
+            continue  # a group that only bundles tasks has no score of its own
         members = [name] if name in scored else [t.task_name for t in groups[name].get_all_tasks()]
         found = {k: v for k, v in metrics.items() if "," in k and "_stderr," not in k}
         for metric in found or _expected(scored, members):
@@ -224,7 +228,7 @@ def _clustered(scores: TaskScores, key: tuple[str, str], value: Any) -> float | 
         flat, labels = zip(*((float(x), i) for i, v in enumerate(values) for x in v), strict=True)
         found = clustered_mean(flat, labels)
         # Only where the metric is the plain mean of all parts does this error belong to it.
-        return _finite(found.se) if abs(found.mean - float(value)) < 1e-9 else None
+        return _finite(found.se) if abs(found.value - float(value)) < 1e-9 else None
     if cluster and values and scores.task.aggregation().get(key[0]) is mean:
         return _finite(clustered_mean(values, [str(d[cluster]) for d in scores.documents[key]]).se)
     return None

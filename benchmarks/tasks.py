@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import importlib.util
 import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -20,7 +23,18 @@ from evalkit.errors import UserError
 HERE = Path(__file__).parent
 # lm-eval's folders that are read at once. Reading all of them takes 13 CPU-seconds, so that waits for a name not in these.
 FAMILIAR = ("gsm8k", "ifeval", "mmlu/default", "aime", "truthfulqa", "humaneval", "mbpp")
-MIRROR_TASKS = ("gsm8k", "ifeval", "mmlu", "aime24", "aime25", "truthfulqa_gen", "truthfulqa_mc1", "truthfulqa_mc2")
+KNOWN = {  # lm-eval's file and our own description
+    "gsm8k": ("gsm8k/gsm8k.yaml", "1,319 grade-school word problems"),
+    "ifeval": ("ifeval/ifeval.yaml", "540 prompts with instructions that code can verify"),
+    "mmlu": ("mmlu/default/_mmlu.yaml", "14,042 multiple-choice questions from 57 subjects"),
+    "aime24": ("aime/aime24.yaml", "30 competition problems of 2024"),
+    "aime25": ("aime/aime25.yaml", "30 competition problems of 2025"),
+    "truthfulqa_gen": ("truthfulqa/truthfulqa_gen.yaml", "817 questions that invite common falsehoods, free answers"),
+    "truthfulqa_mc1": ("truthfulqa/truthfulqa_mc1.yaml", "the same, one right choice"),
+    "truthfulqa_mc2": ("truthfulqa/truthfulqa_mc2.yaml", "the same, several right choices"),
+    "humaneval": ("humaneval/humaneval.yaml", "164 Python functions with tests"),
+    "mbpp": ("mbpp/mbpp.yaml", "500 short Python programs with tests"),
+}
 NEEDS_SANDBOX = "it runs code that the model wrote and needs a sandbox, which evalkit does not have yet"
 LOCAL_BUILDERS = ("json", "csv", "parquet", "text")
 
@@ -109,10 +123,9 @@ def list_tasks(include: Sequence[Path] = ()) -> list[TaskInfo]:
             config = read_yaml(path)
             rows.update((info.name, info) for info in _describe(config, source))
     folder = lm_eval_tasks()
-    for name, path in _mirror_files(folder).items():
-        for info in _describe(read_yaml(path), "mirror"):
-            if info.name == name:
-                rows[name] = info
+    for file, about in KNOWN.values():
+        for info in _describe(read_yaml(folder / file), "mirror"):
+            rows[info.name] = replace(info, description=about)
     return sorted(rows.values(), key=lambda r: (r.source, r.name))
 
 
@@ -179,7 +192,8 @@ def load(spec: TaskSpec, include: Sequence[Path] = ()) -> Loaded:
         if name in loaded.skipped:
             return loaded
         try:
-            built = manager.load(name)
+            with _hub():
+                built = manager.load(name)
         except (ConnectionError, OSError) as error:
             raise UserError(_no_data(index, name, error)) from error
         except ImportError as error:
@@ -229,6 +243,10 @@ def _prepare(index: dict[str, Any], name: str, loaded: Loaded) -> None:
         ifeval_data.ensure()
     loaded.sources[name] = path_of_data
     local = mirror.find(path_of_data, config.get("dataset_name"))
+    wanted = mirror.wanted_files(path_of_data, config.get("dataset_name"))
+    if local is None and wanted and mirror.folder() is not None and not _hub_answers():
+        loaded.skipped[name] = f"{mirror.VARIABLE} has no {' or '.join(wanted.values())}, and the hub cannot be reached"
+        return
     if local is None and path_of_data not in LOCAL_BUILDERS:
         return
     from lm_eval.tasks._yaml_loader import load_yaml
@@ -275,16 +293,6 @@ def _no_data(index: dict[str, Any], name: str, error: Exception) -> str:
     return f"the task {name} needs {data} from the hub, which cannot be reached ({first}): set {mirror.VARIABLE} to a folder{where}"
 
 
-def _mirror_files(folder: Path) -> dict[str, Path]:
-    special = {"mmlu": "mmlu/default/_mmlu.yaml", "humaneval": "humaneval/humaneval.yaml", "mbpp": "mbpp/mbpp.yaml"}
-    families = {"gsm8k": "gsm8k", "ifeval": "ifeval", "aime24": "aime", "aime25": "aime"}
-    files = {}
-    for name in (*MIRROR_TASKS, "humaneval", "mbpp"):
-        family = families.get(name, "truthfulqa")
-        files[name] = folder / special.get(name, f"{family}/{name}.yaml")
-    return files
-
-
 def _describe(config: Mapping[str, Any], source: str) -> Iterator[TaskInfo]:
     metadata = config.get("metadata") if isinstance(config.get("metadata"), dict) else {}
     assert isinstance(metadata, dict)
@@ -310,6 +318,9 @@ def _obstacle(config: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Mutes lm-eval's remarks on overridden names and its own defaults; what matters here comes as errors."""
+    import datasets
+
+    datasets.disable_progress_bars()
     logger = logging.getLogger("lm_eval")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -317,3 +328,32 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@functools.cache
+def _hub_answers() -> bool:
+    from huggingface_hub import constants
+
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except OSError:
+        return False
+    return not constants.HF_HUB_OFFLINE
+
+
+@contextlib.contextmanager
+def _hub() -> Iterator[None]:
+    """Turns the hub client's offline mode on where the hub's name does not resolve.
+
+    It would try for half a minute and then say the same; in offline mode it takes what its cache holds.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    if not _hub_answers():
+        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before

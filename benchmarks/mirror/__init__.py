@@ -141,7 +141,9 @@ def _sha256(path: Path) -> str:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
+    opened = (
+        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
+    )
     with opened as file:
         if ".csv" in path.suffixes:
             yield from csv.DictReader(file)
