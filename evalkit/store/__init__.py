@@ -1,6 +1,6 @@
 """The ledger: tables, writes, reads and file formats."""
 
-from evalkit.store.ledger import Ledger, upgrade
+from evalkit.store.ledger import Ledger
 from evalkit.store.rows import (
     WINNERS,
     AnnotatorKind,
@@ -26,5 +26,4 @@ __all__ = [
     "StoredResponse",
     "VerdictRow",
     "Winner",
-    "upgrade",
 ]

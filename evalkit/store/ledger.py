@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings
-from evalkit.store import database, migrations, schema, write_judgments, write_responses, write_runs
+from evalkit.store import database, migrations, write_judgments, write_responses, write_runs
 from evalkit.store.rows import (
     AnnotatorKind,
     BattleRow,
@@ -23,37 +23,6 @@ from evalkit.store.rows import (
     StoredResponse,
     VerdictRow,
 )
-
-
-def upgrade(url: str) -> tuple[str, str]:
-    """Brings an older ledger to this program's version, in one transaction.
-
-    Returns:
-        The version before and after; the same where there was nothing to do.
-
-    Raises:
-        UserError: No ledger there, a newer one, or a fault of the disk or database; nothing was changed.
-    """
-    parsed = database.parse_url(url)
-    where = database.name(parsed)
-    engine = database.connect(parsed, create=False, readonly=False)
-    try:
-        with database.said_plainly(where), engine.connect() as connection:
-            found = database.found_version(connection, where)
-        if found is None:
-            raise UserError(f"store: {where} is empty; start a ledger with `evalkit run`.")
-        if found > schema.VERSION:
-            database.check_version(found, where)
-        if found < schema.VERSION:
-            _migrate(engine, where)
-        return found, schema.VERSION
-    finally:
-        engine.dispose()
-
-
-def _migrate(engine: sa.Engine, where: str) -> None:
-    with database.transaction(engine, threading.Lock(), where) as connection:
-        migrations.run(connection)
 
 
 class Ledger:
@@ -102,7 +71,7 @@ class Ledger:
             elif readonly or not create:
                 raise UserError(f"store: {where} is empty; start a ledger with `evalkit run`.")
             else:
-                _migrate(engine, where)
+                migrations.apply(engine, where)
         except BaseException:
             engine.dispose()
             raise

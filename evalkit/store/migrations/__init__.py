@@ -5,14 +5,49 @@ A new version is a new module in `versions` (revision "0002", down_revision "000
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from evalkit.errors import UserError
+from evalkit.store import database, schema
 
-def run(connection: sa.Connection) -> None:
-    """Applies, within the connection's transaction, every version the database does not have yet."""
+
+def upgrade(url: str) -> tuple[str, str]:
+    """Brings an older ledger to this program's version, in one transaction.
+
+    Returns:
+        The version before and after; the same where there was nothing to do.
+
+    Raises:
+        UserError: No ledger there, a newer one, or a fault of the disk or database; nothing was changed.
+    """
+    parsed = database.parse_url(url)
+    where = database.name(parsed)
+    engine = database.connect(parsed, create=False, readonly=False)
+    try:
+        with database.said_plainly(where), engine.connect() as connection:
+            found = database.found_version(connection, where)
+        if found is None:
+            raise UserError(f"store: {where} is empty; start a ledger with `evalkit run`.")
+        if found > schema.VERSION:
+            database.check_version(found, where)
+        if found < schema.VERSION:
+            apply(engine, where)
+        return found, schema.VERSION
+    finally:
+        engine.dispose()
+
+
+def apply(engine: sa.Engine, where: str) -> None:
+    """Applies, in one transaction, every version the database does not have yet; in an empty one all of them."""
+    with database.transaction(engine, threading.Lock(), where) as connection:
+        _run(connection)
+
+
+def _run(connection: sa.Connection) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
