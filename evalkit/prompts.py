@@ -8,6 +8,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.store.rows import Item
+from evalkit.verify import verify as check
 
 COLUMNS = ("id", "prompt", "messages", "system", "verify", "reference", "tags")
 
@@ -17,8 +18,8 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Item]:
 
     Args:
         path: JSONL: an object a line, or CSV with a header. `prompt` (text) or `messages` (a conversation that
-            ends with the user's turn); optionally `id`, `system`, `verify` (a verifier's spec), `reference`, `tags` (an object).
-            In CSV the objects are JSON text.
+            ends with the user's turn); optionally `id`, `system`, `verify` (a verifier's spec), `reference`, `tags`
+            (an object). In CSV the objects are JSON text.
         limit: The first so many.
 
     Raises:
@@ -40,6 +41,11 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Item]:
         for field, value in (("tags", tags), ("verify", verify or {})):
             if not isinstance(value, dict):
                 raise UserError(f"{where}: field {field} must be an object, not {value!r}", code=2)
+        if verify:
+            try:
+                check(verify, "")
+            except UserError as error:
+                raise UserError(f"{where}: field verify: {error}", code=2) from error
         reference = {k: row[k] for k in ("verify", "reference") if row.get(k) is not None}
         items.append(Item(_messages(row, where), reference or None, tags, name))
     if not items:

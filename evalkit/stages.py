@@ -93,6 +93,10 @@ class PlanRun:
         self.judge_models = {j.name: load_model(j.model) for j in plan.judges if j.model is not None}
         self.prompts = read_prompts(plan.arena.prompts, plan.arena.limit) if plan.arena.prompts else []
         self.prices = Prices.load(plan.prices)
+        self.run_id = 0
+        self.model_ids: list[int] = []
+        self.engine: Engine
+        self.result = Result(0, "done", fresh=True)
         self.snapshot = plan.model_dump(mode="json") | {
             "resolved": {
                 "models": [m.settings.hash for m in [*self.models, *self.judge_models.values()]],
@@ -123,7 +127,7 @@ class PlanRun:
         ):
             self.engine = engine
             if "benchmark" in stages or "generate" in stages:
-                self._answer(stages)
+                self.answer_all(stages)
             if "battle" in stages or "judge" in stages:
                 self._enter("battle")
                 fights = self._battles()
@@ -175,7 +179,7 @@ class PlanRun:
 
     # -- answers --------------------------------------------------------------------------------------------
 
-    def _answer(self, stages: Sequence[Stage]) -> None:
+    def answer_all(self, stages: Sequence[Stage] = STAGES) -> None:
         """Benchmarks and own prompts, one model after the other, so that one set of weights is in memory at a time."""
         loaded = self._load_tasks() if "benchmark" in stages and self.plan.benchmarks else []
         for model, model_id in zip(self.models, self.model_ids, strict=True):
