@@ -143,11 +143,9 @@ def _add_items(ledger: Ledger, one: Loaded, places: dict[tuple[str, int], Docume
 
 def _build(lm: Any, model: ChatModel, spec: TaskSpec, task: Any) -> bool:
     """Makes a task's instances for this model; returns whether with a chat template."""
-    name, recorded = task.config.task, model.settings.provider == "recorded"
+    name, kind, recorded = task.config.task, task.OUTPUT_TYPE, model.settings.provider == "recorded"
     # Recorded answers belong to the document's own prompt: neither examples nor a template may stand around it.
-    chat = (recorded and task.OUTPUT_TYPE == "generate_until") or takes_chat(
-        model, task.OUTPUT_TYPE, spec.chat_template
-    )
+    chat = (recorded and kind == "generate_until") or takes_chat(model, kind, spec.chat_template)
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
     shots = task.config.num_fewshot
     if recorded:

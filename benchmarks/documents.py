@@ -21,7 +21,7 @@ def number_of_documents(task: Any, limit: int | float | None) -> int | None:
 
 
 def items(task: Any, limit: int | None) -> list[Item]:
-    """Returns a task's documents as items, in order; an item's name is the document's number.
+    """Returns a task's documents as items, in order; an item's name is the document's own id, or its number.
 
     The messages hold the document's own prompt, without examples, description or template; the reference holds the
     target and, if it is small, the document; the tags are the document's, with `benchmark` added.
@@ -32,10 +32,10 @@ def items(task: Any, limit: int | None) -> list[Item]:
     if getattr(task, "MULTIMODAL", False):
         raise UserError(f"the task {task.config.task} shows images or plays sound, which evalkit does not send")
     split = str(task.config.test_split or task.config.validation_split or "")
-    return [_item(task, doc, str(number), split) for number, doc in task.doc_iterator(limit=limit)]
+    return [_item(task, doc, number, split) for number, doc in task.doc_iterator(limit=limit)]
 
 
-def _item(task: Any, doc: Any, name: str, split: str) -> Item:
+def _item(task: Any, doc: Any, number: int, split: str) -> Item:
     text = "" if task.OUTPUT_TYPE == "loglikelihood_rolling" else task.doc_to_text(doc)
     if isinstance(text, int):  # the choices are whole texts to choose from
         text = "\n".join(task.doc_to_choice(doc))
@@ -45,7 +45,7 @@ def _item(task: Any, doc: Any, name: str, split: str) -> Item:
         messages=({"role": "user", "content": str(text)},),
         reference=_reference(task.doc_to_target(doc), doc),
         tags={**known, "benchmark": str(task.config.task)},
-        name=name,
+        name=str(doc.get("id", number) if isinstance(doc, Mapping) else number),
         split=split,
     )
 

@@ -178,8 +178,8 @@ def _define() -> type:
             outcomes = self.engine.run(self.model, jobs, label=label)
             for (_, positions), outcome in zip(requests, outcomes, strict=True):
                 for n, position in enumerate(positions):
-                    failed = isinstance(outcome.result, RequestFailed)
-                    value = outcome.result if failed else _pick(asked[position][0], n, outcome.result)
+                    result = outcome.result
+                    value = result if isinstance(result, RequestFailed) else _pick(asked[position][0], n, result)
                     answers[position] = Answer(outcome.response_id, value)
             return [answers[i] for i in range(len(asked))]
 
@@ -222,9 +222,7 @@ def _define() -> type:
 
 
 def _no_perplexity(task: str) -> str:
-    return (
-        f"the task {task} measures perplexity (loglikelihood_rolling), which evalkit does not run; lm-eval itself does"
-    )
+    return f"the task {task} measures perplexity (loglikelihood_rolling), which evalkit does not run"
 
 
 def refuse_perplexity(tasks: Mapping[str, Any]) -> None:

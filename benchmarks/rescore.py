@@ -30,8 +30,8 @@ class Stored:
     failure: RequestFailed | None
 
 
-Key = tuple[str, str]
-"""Name of the dataset, name of the item in it (the document's number)."""
+Key = tuple[str, int]
+"""Name of the dataset, number of the document in it."""
 
 
 def rescore(
@@ -59,17 +59,17 @@ def rescore(
         report = reports[model_id] = bridge.Report()
         for one in loaded:
             report.skipped.update(one.skipped)
-            stored, datasets = _stored(ledger, run_id, model_id, list(one.tasks))
-            if not stored:
-                continue
+            stored, datasets, sizes = _stored(ledger, run_id, model_id, list(one.tasks))
             scored = {}
             for name, task in one.tasks.items():
                 if name not in datasets:
                     continue
-                answers = _answers(task, stored)
+                answers = _answers(task, sizes[name], stored)
                 scored[name] = scoring.score_task(task, answers)
                 report.failed[name] = len(scored[name].failed)
                 bridge.write_grades(ledger, scored[name])
+            if not scored:
+                continue
             datasets.update(_group_datasets(ledger, run_id, model_id, list(one.groups)))
             scores = scoring.summarise(scored, {n: g for n, g in one.groups.items() if n in datasets})
             bridge.write_scores(ledger, run_id, model_id, datasets, scores)
@@ -79,41 +79,40 @@ def rescore(
     return reports
 
 
-def _answers(task: Any, stored: Mapping[Key, Sequence[Stored]]) -> list[tuple[Any, int, int | None, Any]]:
+def _answers(task: Any, size: int, stored: Mapping[Key, Sequence[Stored]]) -> list[tuple[Any, int, int | None, Any]]:
     """Joins a task's documents with the stored answers, in the form that `scoring.score_task` takes."""
     name = str(task.config.task)
-    known = {int(number) for dataset, number in stored if dataset == name}
     # Few-shot examples and templates do not matter here: the answers are there, only the order of choices counts.
     shots, task.config.num_fewshot = task.config.num_fewshot, 0
     task.set_fewshot_seed(seed=bridge.FEWSHOT_SEED)
     with bridge.no_bars():
-        task.build_all_requests(limit=max(known) + 1)
+        task.build_all_requests(limit=size)
     task.config.num_fewshot = shots
-    task._instances = [instance for instance in task.instances if instance.doc_id in known]
-    prompts = {item.name: str(item.messages[0]["content"]) for item in documents.items(task, max(known) + 1)}
+    prompts = [str(item.messages[0]["content"]) for item in documents.items(task, size)]
     answers: list[tuple[Any, int, int | None, Any]] = []
-    position: dict[int, int] = {}
+    by_document: dict[int, list[Any]] = {}
     for instance in task.instances:
-        number = str(instance.doc_id)
-        n = position[instance.doc_id] = position.get(instance.doc_id, -1) + 1
-        if n and instance.request_type == "generate_until":
-            raise UserError(
-                f"the task {name} asks several questions of one document and cannot be rescored; run it anew"
-            )
-        for one in {one.sample: one for one in reversed(stored[name, number])}.values():
+        by_document.setdefault(instance.doc_id, []).append(instance)
+    missing = RequestFailed("missing", "the run has no answer to this document")
+    for number, instances in by_document.items():
+        found = {one.sample: one for one in reversed(stored.get((name, number), ()))}
+        answers += [(instance, 0, None, missing) for instance in instances if not found]
+        for one in found.values():
             if one.prompt != prompts[number]:
                 raise UserError(f"the task {name} asks document {number} otherwise than the run did; run it anew")
-            answers.append((instance, one.sample, one.id, one.failure or _value(instance, one, n, name)))
+            values = [one.failure] * len(instances) if one.failure else _values(instances, one, name)
+            answers += [(i, one.sample, one.id, v) for i, v in zip(instances, values, strict=True)]
     return sorted(answers, key=lambda answer: answer[1])
 
 
-def _value(instance: Any, one: Stored, position: int, name: str) -> str | tuple[float, bool]:
-    if instance.request_type == "loglikelihood":
-        if one.logprobs is None or position >= len(one.logprobs):
+def _values(instances: Sequence[Any], one: Stored, name: str) -> list[Any]:
+    if instances[0].request_type == "loglikelihood":
+        if one.logprobs is None or len(one.logprobs) != len(instances):
             raise UserError(f"the task {name} has other choices than in the run; run it anew")
-        total, greedy = one.logprobs[position]
-        return float(total), bool(greedy)
-    return cut(one.text, sampling(instance.args[1]).stop)
+        return [(float(total), bool(greedy)) for total, greedy in one.logprobs]
+    if len(instances) > 1:
+        raise UserError(f"the task {name} asks several questions of one document: run it anew instead")
+    return [cut(one.text, sampling(instances[0].args[1]).stop)]
 
 
 def _models(ledger: Ledger, run_id: int) -> list[int]:
@@ -124,21 +123,12 @@ def _models(ledger: Ledger, run_id: int) -> list[int]:
 
 def _stored(
     ledger: Ledger, run_id: int, model_id: int, names: Sequence[str]
-) -> tuple[dict[Key, list[Stored]], dict[str, int]]:
-    """Reads a model's answers to tasks of those names; with the datasets' ids."""
+) -> tuple[dict[Key, list[Stored]], dict[str, int], dict[str, int]]:
+    """Reads a model's answers to tasks of those names; with the datasets' ids and numbers of documents."""
     query = (
-        sa.select(
-            Dataset.id,
-            Dataset.name,
-            DatasetItem.name,
-            Item.messages,
-            Response.id,
-            Response.sample,
-            Response.text,
-            Response.logprobs,
-            Response.error_kind,
-            Response.error,
-        )  # fmt: skip
+        sa.select(Dataset.id, Dataset.name, Dataset.n, DatasetItem.position, Item.messages)
+        .add_columns(Response.id, Response.sample, Response.text, Response.logprobs)
+        .add_columns(Response.error_kind, Response.error)
         .join_from(RunResponse, Response, Response.id == RunResponse.response_id)
         .join(Dataset, Dataset.id == RunResponse.dataset_id)
         .join(DatasetItem, (DatasetItem.dataset_id == Dataset.id) & (DatasetItem.item_id == Response.item_id))
@@ -148,15 +138,15 @@ def _stored(
     )
     found: dict[Key, list[Stored]] = {}
     datasets: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     with ledger.engine.connect() as connection:
-        for dataset_id, name, number, messages, response_id, sample, text, logprobs, kind, error in connection.execute(
-            query
-        ):
-            datasets[name] = dataset_id
+        for row in connection.execute(query):
+            dataset_id, name, n, number, messages, response_id, sample, text, logprobs, kind, error = row
+            datasets[name], sizes[name] = dataset_id, n
             failure = RequestFailed(kind, error or "") if kind else None
             one = Stored(response_id, sample, str(messages[0]["content"]), text or "", logprobs, failure)
             found.setdefault((name, number), []).append(one)
-    return found, datasets
+    return found, datasets, sizes
 
 
 def _group_datasets(ledger: Ledger, run_id: int, model_id: int, names: Sequence[str]) -> dict[str, int]:

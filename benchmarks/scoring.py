@@ -102,7 +102,7 @@ def score_task(task: Any, answers: Sequence[tuple[Any, int, int | None, Any]]) -
     everything, task._instances = task.instances, [i for group in by_document.values() for i in group]
     try:
         task.apply_filters()
-    except Exception as error:  # noqa: BLE001  a filter is the task author's code
+    except Exception as error:  # a filter is the task author's code
         raise UserError(f"the task {task.config.task}: a filter fails: {type(error).__name__}: {error}") from error
     finally:
         task._instances = everything
@@ -123,17 +123,23 @@ def _score_document(
     except Exception as error:  # noqa: BLE001  a metric is the task author's code: its failure becomes a row
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         for name in result.task.aggregation():
-            metric = f"{name},{filter_name}"
-            result.unscored[metric] += 1
-            if response_id is not None:
-                result.grades.append(Grade(response_id, metric, None, f"scoring failed: {said}", detail))
+            _unscored(result, f"{name},{filter_name}", response_id, f"scoring failed: {said}", detail)
         return
     for name, value in metrics.items():
+        if isinstance(value, float) and math.isnan(value):  # how a metric says that it cannot tell
+            _unscored(result, f"{name},{filter_name}", response_id, "the answer could not be verified", detail)
+            continue
         result.values[name, filter_name].append(value)
         result.documents[name, filter_name].append(instances[0].doc)
         single = _single(value)
         if single is not None and response_id is not None:
             result.grades.append(Grade(response_id, f"{name},{filter_name}", single, None, detail))
+
+
+def _unscored(result: TaskScores, metric: str, response_id: int | None, why: str, detail: dict[str, Any]) -> None:
+    result.unscored[metric] += 1
+    if response_id is not None:
+        result.grades.append(Grade(response_id, metric, None, why, detail))
 
 
 def _detail(instances: Sequence[Any], filtered: Sequence[Any]) -> dict[str, Any]:
@@ -173,7 +179,7 @@ def summarise(
     try:
         with _plain_output():
             results = _process_results(accumulated, dict(groups), bootstrap_rounds)
-    except Exception as error:  # noqa: BLE001  an aggregation may be the task author's code
+    except Exception as error:  # an aggregation may be the task author's code
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"the values of {', '.join(scored)} cannot be aggregated: {said}") from error
     scores = []
@@ -184,8 +190,8 @@ def summarise(
         found = {k: v for k, v in metrics.items() if "," in k and "_stderr," not in k}
         for metric in found or _expected(scored, members):
             base, _, filter_name = metric.partition(",")
-            error = metrics.get(f"{base}_stderr,{filter_name}")
-            stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+            theirs = metrics.get(f"{base}_stderr,{filter_name}")
+            stderr = float(theirs) if isinstance(theirs, int | float) and math.isfinite(theirs) else None
             if name in scored:
                 own = _clustered(scored[name], (base, filter_name), metrics.get(metric))
                 stderr = stderr if own is None else own

@@ -21,7 +21,7 @@ from benchmarks import ifeval_data, mirror
 from evalkit.errors import UserError
 
 HERE = Path(__file__).parent
-# lm-eval's folders that are read at once. Reading all of them takes 13 CPU-seconds, so that waits for a name not in these.
+# Folders of lm-eval that are read at once; all of them take 13 CPU-seconds, which waits for a name not in these.
 FAMILIAR = ("gsm8k", "ifeval", "mmlu/default", "aime", "truthfulqa", "humaneval", "mbpp")
 KNOWN = {  # lm-eval's file and our own description
     "gsm8k": ("gsm8k/gsm8k.yaml", "1,319 grade-school word problems"),
@@ -141,7 +141,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))  # type: ignore[arg-type]
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506  a SafeLoader
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}", code=2) from error
     except OSError as error:
@@ -233,7 +233,7 @@ def _prepare(index: dict[str, Any], name: str, loaded: Loaded) -> None:
         for child in members if isinstance(members, list) else []:
             _prepare(index, child if isinstance(child, str) else str(child.get("group") or child.get("task")), loaded)
         return
-    if config.get("unsafe_code"):
+    if _needs_sandbox(config):
         loaded.skipped[name] = NEEDS_SANDBOX
         return
     path, path_of_data = entry.yaml_path, str(config.get("dataset_path", ""))
@@ -241,7 +241,7 @@ def _prepare(index: dict[str, Any], name: str, loaded: Loaded) -> None:
         return
     if "/ifeval/" in path.as_posix():
         ifeval_data.ensure()
-    loaded.sources[name] = path_of_data
+    loaded.sources[name] = path_of_data or path.name
     local = mirror.find(path_of_data, config.get("dataset_name"))
     wanted = mirror.wanted_files(path_of_data, config.get("dataset_name"))
     if local is None and wanted and mirror.folder() is not None and not _hub_answers():
@@ -290,7 +290,8 @@ def _no_data(index: dict[str, Any], name: str, error: Exception) -> str:
     wanted = mirror.wanted_files(str(data), config.get("dataset_name"))
     where = f" that has {', '.join(wanted.values())}" if wanted else " of a mirror that has it"
     first = str(error).split("\n")[0]
-    return f"the task {name} needs {data} from the hub, which cannot be reached ({first}): set {mirror.VARIABLE} to a folder{where}"
+    remedy = f"set {mirror.VARIABLE} to a folder{where}"
+    return f"the task {name} needs {data} from the hub, which cannot be reached ({first}): {remedy}"
 
 
 def _describe(config: Mapping[str, Any], source: str) -> Iterator[TaskInfo]:
@@ -304,8 +305,13 @@ def _describe(config: Mapping[str, Any], source: str) -> Iterator[TaskInfo]:
         yield TaskInfo(config["task"], "task", source, kind, about, _obstacle(config))
 
 
+def _needs_sandbox(config: Mapping[str, Any]) -> bool:
+    metadata = config.get("metadata")
+    return bool(config.get("unsafe_code")) or (isinstance(metadata, dict) and metadata.get("requires") == "sandbox")
+
+
 def _obstacle(config: Mapping[str, Any]) -> str:
-    if config.get("unsafe_code"):
+    if _needs_sandbox(config):
         return "needs a sandbox"
     path, name = str(config.get("dataset_path", "")), config.get("dataset_name")
     if config.get("group") == "mmlu":

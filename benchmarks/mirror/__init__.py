@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -141,10 +142,8 @@ def _sha256(path: Path) -> str:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
-    )
-    with opened as file:
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    with io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="") as file:
         if ".csv" in path.suffixes:
             yield from csv.DictReader(file)
             return

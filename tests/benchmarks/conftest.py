@@ -124,7 +124,7 @@ def rows(first: int, n: int) -> list[dict[str, object]]:
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with task files and data that they name relative to themselves."""
     folder = tmp_path_factory.mktemp("tasks")
-    (folder / "test.jsonl").write_text("\n".join(json.dumps(r) for r in rows(0, 24)))
+    (folder / "test.jsonl").write_text("\n".join(json.dumps(r) for r in rows(0, 12)))
     (folder / "train.jsonl").write_text("\n".join(json.dumps(r) for r in rows(100, 10)))
     for name, text in [("g", GENERATE), ("c", CHOICE), ("l", LIKELIHOOD), ("group", GROUP)]:
         (folder / f"{name}.yaml").write_text(text)

@@ -72,7 +72,7 @@ def test_scores_equal_lm_evals_own(
             assert score.stderr != stderr  # this task names its clusters, which lm-eval does not know
         else:
             assert score.stderr == (None if stderr == "N/A" else stderr)
-        assert score.n == (theirs["sample_len"] if score.name != "tiny" else 24)
+        assert score.n == (theirs["sample_len"] if score.name != "tiny" else 12)
     generated = {s["resps"][0][0] for s in reference["samples"]["tiny_generate"]}
-    assert generated <= texts and len(generated) > 5
+    assert generated <= texts and len(generated) > 3
     assert reference["results"]["tiny_choice"]["acc,none"] > 0
