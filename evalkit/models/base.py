@@ -65,19 +65,27 @@ class Sampling:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns only what is set, as plain JSON data."""
-        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        named["stop"] = list(self.stop)
-        named["extra"] = dict(self.extra)
-        return {k: v for k, v in named.items() if v is not None and v != [] and v != {}}
+        named = {name: value for name in _SAMPLING_FIELDS if (value := getattr(self, name)) is not None}
+        for name, plain in (("stop", list), ("extra", dict)):
+            if named[name]:
+                named[name] = plain(named[name])
+            else:
+                del named[name]
+        return named
 
     def override(self, other: Sampling) -> Sampling:
         """Returns these parameters with every one that `other` sets taken from there (`extra` merged key by key)."""
         changes = other.to_dict()
+        if all(getattr(self, name) is getattr(other, name) for name in changes):
+            return self
         if "stop" in changes:
             changes["stop"] = other.stop
         if "extra" in changes:
             changes["extra"] = {**self.extra, **other.extra}
         return dataclasses.replace(self, **changes)
+
+
+_SAMPLING_FIELDS = tuple(f.name for f in dataclasses.fields(Sampling))  # to_dict runs several times for each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,8 @@ class Request:
         if messages and settings.system and messages[0].get("role") != "system":
             messages = ({"role": "system", "content": settings.system}, *messages)
         sampling = Sampling() if self.pairs else self.sampling.override(settings.sampling)
+        if messages is self.messages and sampling is self.sampling:
+            return self
         return dataclasses.replace(self, messages=messages, sampling=sampling)
 
     def body(self, settings: ModelSettings) -> str:

@@ -119,7 +119,7 @@ class EndpointModel:
         if reply.status != 200:
             raise status_failure(reply, url, self._settings.name, self._key, self._key_name)
         try:
-            document = json.loads(reply.body)
+            document = json.loads(reply.body.decode())
         except ValueError:
             if is_html(reply.body):
                 raise html_failure(url) from None

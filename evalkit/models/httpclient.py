@@ -239,7 +239,8 @@ class HTTPClient:
 
     async def _connect(self) -> _Connection:
         try:
-            return await asyncio.wait_for(self._open(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._open()
         except TimeoutError:
             raise TransportError("timeout", f"no connection within {CONNECT_TIMEOUT_S:g} s", sent=False) from None
         except ssl.SSLError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +38,7 @@ class Prices:
     """A price list. A model that is not in it has an unknown price: None, never 0."""
 
     prices: tuple[Price, ...]
+    _found: dict[tuple[str, str | None], Price | None] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Prices:
@@ -54,6 +55,12 @@ class Prices:
 
     def find(self, settings: ModelSettings) -> Price | None:
         """Returns the model's price: by exact name, then without a date at its end; the first that matches."""
+        key = (settings.name, settings.endpoint)
+        if key not in self._found:
+            self._found[key] = self._find(settings)
+        return self._found[key]
+
+    def _find(self, settings: ModelSettings) -> Price | None:
         host = urlsplit(settings.endpoint or "").hostname
         for name in (settings.name, _DATED.sub("", settings.name)):
             for price in self.prices:

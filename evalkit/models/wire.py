@@ -46,6 +46,8 @@ def _sampling(request: Request) -> dict[str, Any]:
 
 def correct(payload: Mapping[str, Any], corrections: Mapping[str, str | None]) -> dict[str, Any]:
     """Returns a payload with parameters renamed, or left out where the new name is None."""
+    if not corrections:
+        return dict(payload)
     names = {name: corrections.get(name, name) for name in payload}
     return {new: payload[name] for name, new in names.items() if new is not None}
 

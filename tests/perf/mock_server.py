@@ -92,11 +92,10 @@ class LoadModel:
         }
 
     def __call__(self, method: str, path: str, body: bytes) -> Answer:
-        if path == "/stats":
+        if path in ("/stats", "/reset"):
+            if path == "/reset":
+                self.reset_counts()
             return Answer(self.stats())
-        if path == "/reset":
-            self.reset_counts()
-            return Answer({"reset": True})
         if path.endswith("/models"):
             return Answer({"data": [{"id": "mock"}]})
         now = time.time()
@@ -160,7 +159,7 @@ class _Connection(asyncio.Protocol):
         self.data = data
 
     def handle(self, method: str, path: str, body: bytes) -> None:
-        load = self.answer if isinstance(self.answer, LoadModel) else None
+        load = self.answer if isinstance(self.answer, LoadModel) and method == "POST" else None
         if load:
             load.in_flight += 1
         answer = self.answer(method, path, body)
