@@ -220,8 +220,7 @@ def measure(name: str, server: Server, n: int, concurrency: int, latency: float)
         done = subprocess.run(
             command,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             check=False,
