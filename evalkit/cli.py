@@ -63,21 +63,31 @@ def run(
 @app.command(name="eval")
 def evaluate(
     model: Annotated[str, typer.Option("--model", "-m", help="PROVIDER/NAME, several with commas.")],
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="lm-eval tasks, groups, tags or YAML files, with commas.")],
-    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Documents of each task; below 1 a fraction.")] = None,
-    num_fewshot: Annotated[int | None, typer.Option("--num_fewshot", "-f", help="Examples before the question.")] = None,
+    tasks: Annotated[
+        str, typer.Option("--tasks", "-t", help="lm-eval tasks, groups, tags or YAML files, with commas.")
+    ],
+    limit: Annotated[
+        float | None, typer.Option("--limit", "-L", help="Documents of each task; below 1 a fraction.")
+    ] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option("--num_fewshot", "-f", help="Examples before the question.")
+    ] = None,
     apply_chat_template: Annotated[
         bool | None,
         typer.Option("--apply_chat_template/--no_chat_template", help="By default where the model has one."),
     ] = None,
     system_instruction: Annotated[str | None, typer.Option("--system_instruction", help="System prompt.")] = None,
     gen_kwargs: Annotated[str, typer.Option("--gen_kwargs", help="temperature=0.7,max_gen_toks=64,...")] = "",
-    include_path: Annotated[list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")] = None,
+    include_path: Annotated[
+        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", "-b", help="Rows a local model computes at once.")] = 32,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
     base_url: Annotated[str | None, typer.Option("--base_url", help="Endpoint; by default OPENAI_BASE_URL.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
-    output_path: Annotated[Path, typer.Option("--output_path", "-o", help="Folder for ledger, plan, report.")] = Path("out"),
+    output_path: Annotated[Path, typer.Option("--output_path", "-o", help="Folder for ledger, plan, report.")] = Path(
+        "out"
+    ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
     json: Json = False,
 ) -> None:
@@ -86,7 +96,8 @@ def evaluate(
 
     plan = adhoc_plan(
         output_path,
-        models=[{"model": m, "system": system_instruction, "batch_size": batch_size, "dtype": dtype, "base_url": base_url}
+        models=[{"model": m, "system": system_instruction, "batch_size": batch_size, "dtype": dtype,
+                 "base_url": base_url}
                 for m in model.split(",")],
         benchmarks=[{"task": t, "limit": limit, "num_fewshot": num_fewshot,
                      "chat_template": "auto" if apply_chat_template is None else apply_chat_template,
@@ -126,17 +137,19 @@ def rescore(
     store: Store = cli_look.STORE,
 ) -> None:
     """Apply changed filters or metrics to a run's stored responses, without a request."""
-    from evalkit.rescoring import rescore_run
+    from evalkit.stages import rescore_run
 
     with cli_look.opened(store) as ledger:
         number = rescore_run(ledger, cli_look.run_id(ledger, run))
-        printing.say(f"Rescored {number} cells without a request.")
+        printing.say(f"Wrote {number} scores without a request.")
         cli_look.print_scores(ledger, cli_look.run_id(ledger, run))
 
 
 @app.command()
 def tasks(
-    include_path: Annotated[list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")] = None,
+    include_path: Annotated[
+        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List benchmarks that run here; any other lm-eval task runs by its name where the hub can be reached."""
@@ -168,7 +181,12 @@ def models_list(json: Json = False) -> None:
     from evalkit.models import embedded
 
     rows = [
-        {"model": f"embedded/{m.name}", "ready": embedded.is_ready(m.name), "licence": m.licence, "about": m.description}
+        {
+            "model": f"embedded/{m.name}",
+            "ready": embedded.is_ready(m.name),
+            "licence": m.licence,
+            "about": m.description,
+        }
         for m in embedded.EMBEDDED.values()
     ]
     printing.show(rows, {"model": "model", "ready": "ready", "licence": "licence", "about": "about"}, as_json=json)
@@ -236,10 +254,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone; nothing is left to be said to it
         code = 1
-    except Exception as error:  # noqa: BLE001  the last resort: a sentence instead of a traceback
+    except Exception as error:
         if debug:
             raise
-        printing.complain(UserError(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)"))
+        printing.complain(
+            UserError(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
+        )
         code = 1
     sys.exit(code)
 

@@ -193,20 +193,8 @@ class PlanRun:
 
     def _load_tasks(self) -> list[Any]:
         from benchmarks.bridge import load_tasks
-        from benchmarks.tasks import TaskSpec
 
-        specs = [
-            TaskSpec(
-                b.task,
-                num_fewshot=b.num_fewshot,
-                limit=int(b.limit) if b.limit is not None and b.limit >= 1 else b.limit,
-                chat_template=b.chat_template,
-                fewshot_as_multiturn=b.fewshot_as_multiturn,
-                generation=b.generation,
-            )
-            for b in self.plan.benchmarks
-        ]
-        return load_tasks(specs, self.plan.task_folders)
+        return load_tasks(task_specs(self.plan), self.plan.task_folders)
 
     def _benchmark(self, model: ChatModel, model_id: int, loaded: Sequence[Any]) -> None:
         from benchmarks.bridge import run_tasks
@@ -322,3 +310,40 @@ def _digest_of(folders: Sequence[Path], tasks: Sequence[str]) -> str:
     for file in files:
         total.update(str(file).encode() + b"\n" + file.read_bytes())
     return total.hexdigest()
+
+
+def rescore_run(ledger: Ledger, run_id: int) -> int:
+    """Applies the task definitions as they are now to a run's stored answers, without a request.
+
+    Returns:
+        How many scores were written.
+
+    Raises:
+        UserError: The run had no benchmarks, or a task now asks something else.
+    """
+    from benchmarks.rescore import rescore
+
+    stored = dict(ledger.run_plan(run_id))
+    stored.pop("resolved", None)
+    plan = Plan.model_validate(stored)
+    if not plan.benchmarks:
+        raise UserError(f"run {run_id} had no benchmarks to rescore", code=2)
+    reports = rescore(ledger, run_id, task_specs(plan), include=plan.task_folders)
+    return sum(len(report.scores) for report in reports.values())
+
+
+def task_specs(plan: Plan) -> list[Any]:
+    """Returns a plan's benchmarks as the bridge takes them."""
+    from benchmarks.tasks import TaskSpec
+
+    return [
+        TaskSpec(
+            b.task,
+            num_fewshot=b.num_fewshot,
+            limit=int(b.limit) if b.limit is not None and b.limit >= 1 else b.limit,
+            chat_template=b.chat_template,
+            fewshot_as_multiturn=b.fewshot_as_multiturn,
+            generation=b.generation,
+        )
+        for b in plan.benchmarks
+    ]

@@ -23,6 +23,7 @@ from evalkit.store.rows import (
     StoredResponse,
     VerdictRow,
 )
+from evalkit.store.schema import Run
 
 
 class Ledger:
@@ -115,6 +116,18 @@ class Ledger:
         """Returns the run that `start_run` would resume, and its status; None if there is none."""
         with self.engine.connect() as connection:
             return write_runs.find_run(connection, name, plan, seed)
+
+    def run_plan(self, run_id: int) -> Mapping[str, Any]:
+        """Returns the plan that a run was started with.
+
+        Raises:
+            UserError: There is no such run.
+        """
+        with self.engine.connect() as connection:
+            plan: Mapping[str, Any] | None = connection.scalar(sa.select(Run.plan).where(Run.id == run_id))
+        if plan is None:
+            raise UserError(f"there is no run {run_id}; type: evalkit runs", code=2)
+        return plan
 
     def start_run(
         self,

@@ -1,0 +1,379 @@
+"""The commands that look: runs, show, leaderboard, samples, export, import; and what `run` prints at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evalkit import printing
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evalkit.plan import Plan
+    from evalkit.report.board import Board
+    from evalkit.stages import Result
+    from evalkit.store import Ledger
+
+Store = Annotated[str, typer.Option("--store", envvar="EVALKIT_STORE", help="Ledger: a file or a database URL.")]
+STORE = "evalkit.db"
+Run = Annotated[int | None, typer.Argument(help="Run number; by default the last.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+BOARD = {
+    "rank": "rank", "model": "model", "rating": "rating:.0f", "lower": "from:.0f", "upper": "to:.0f", "votes": "battles"
+}  # fmt: skip
+
+
+def opened(store: str) -> Ledger:
+    """Opens an existing ledger to look into or add to.
+
+    Raises:
+        UserError: There is none.
+    """
+    from evalkit.store import Ledger
+
+    if "://" not in store and not Path(store).exists():
+        raise UserError(f"there is no ledger {store}; name it with --store FILE or set EVALKIT_STORE", code=2)
+    return Ledger.open(store, create=False)
+
+
+def run_id(ledger: Ledger, given: int | None) -> int:
+    """Returns the run asked for; the last one if none is.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    from evalkit.store import frames
+
+    before = None if given is None else given + 1
+    rows = frames.runs(ledger, limit=1, before=before)
+    if rows.empty or (given is not None and int(rows.run_id[0]) != given):
+        raise UserError(
+            f"there is no run {given}; type: evalkit runs" if given else "the ledger has no runs yet", code=2
+        )
+    return int(rows.run_id[0])
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (runs, show, leaderboard, samples, export):
+        app.command()(command)
+    app.command(name="import")(import_file)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="The newest so many.")] = 20, store: Store = STORE, json: Json = False
+) -> None:
+    """List runs, newest first."""
+    from evalkit.store import frames
+
+    with opened(store) as ledger:
+        rows = _records(frames.runs(ledger, limit=limit))
+    columns = {
+        "run_id": "run", "name": "name", "status": "status", "stage": "stage", "n": "answers", "errors": "errors",
+        "cached": "cached", "cost": "dollars:.2f", "started_at": "started", "message": "message",
+    }  # fmt: skip
+    printing.show(rows, columns, as_json=json)
+
+
+def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
+    """Show a run: scores, where each model fails, requests by model and dataset."""
+    from evalkit.report.failures import failures
+    from evalkit.report.scores import score_table
+    from evalkit.store import frames
+
+    with opened(store) as ledger:
+        number = run_id(ledger, run)
+        cells = _records(frames.run_cells(ledger, number))
+        if json:
+            scores, fails = score_table(ledger, number), failures(ledger, number)
+            printing.print_json({"run": number, "rows": cells, "scores": scores.cells, "failures": fails.models})
+            return
+        print_scores(ledger, number)
+        _print_failures(ledger, number)
+    columns = {
+        "model": "model", "dataset": "dataset", "n": "answers", "errors": "errors", "cached": "cached",
+        "prompt_tokens": "tokens in", "completion_tokens": "tokens out", "cost": "dollars:.2f",
+        "seconds": "seconds:.1f",
+    }  # fmt: skip
+    printing.print_table(cells, columns, title="Requests")
+
+
+def leaderboard(
+    judge: Annotated[list[str] | None, typer.Option(help="Count only this judge; may be given several times.")] = None,
+    criterion: Annotated[str, typer.Option(help="What was judged.")] = "overall",
+    min_votes: Annotated[int, typer.Option(help="Leave out models with fewer battles.")] = 1,
+    store: Store = STORE,
+    json: Json = False,
+) -> None:
+    """Print the Bradley-Terry leaderboard of all battles in the ledger."""
+    from evalkit.report.board import leaderboard as board_of
+
+    with opened(store) as ledger:
+        board = board_of(ledger, judges=judge, criterion=criterion, min_votes=min_votes)
+    if json:
+        printing.print_json(board)
+    else:
+        print_board(board)
+
+
+def samples(
+    run: Run = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only answers that a metric failed, and errors.")] = False,
+    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
+    limit: Annotated[int, typer.Option(help="So many.")] = 20,
+    after: Annotated[int, typer.Option(help="Go on behind this sample number.")] = 0,
+    sample: Annotated[int | None, typer.Option("--id", help="Everything about one sample.")] = None,
+    store: Store = STORE,
+    json: Json = False,
+) -> None:
+    """Look at answers, one page at a time."""
+    from evalkit.store import frames
+
+    with opened(store) as ledger:
+        if sample is not None:
+            _print_sample(frames.sample(ledger, sample), json)
+            return
+        number = run_id(ledger, run)
+        ids = _failed(ledger, number, model, task, after, limit) if failed else None
+        if ids is None:
+            page = frames.responses(ledger, number, model=model, dataset=task, after=after or None, limit=limit)
+            ids = [int(i) for i in page.response_id]
+        rows = [_preview(frames.sample(ledger, i)) for i in ids]
+    columns = {"id": "id", "model": "model", "task": "task", "prompt": "prompt", "answer": "answer", "grades": "grades"}
+    printing.show(rows, columns, as_json=json, run=number)
+    if not json and len(rows) == limit:
+        printing.say(f"More: --after {rows[-1]['id']}. One in full: evalkit samples --id {rows[0]['id']}")
+
+
+def export(
+    kind: Annotated[str, typer.Argument(help="responses, grades, votes or scores.")],
+    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, by its ending.")],
+    store: Store = STORE,
+) -> None:
+    """Write responses, grades, votes or scores to a file."""
+    with opened(store) as ledger:
+        n = _format("export", kind)(ledger, file)
+    printing.say(f"Wrote {n} {kind} to {file}")
+
+
+def import_file(
+    kind: Annotated[str, typer.Argument(help="responses, grades, votes or scores.")],
+    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, by its ending.")],
+    store: Store = STORE,
+) -> None:
+    """Read responses, grades, votes or scores from a file; what is in the ledger already is not added twice."""
+    from evalkit.store import Ledger
+
+    with Ledger.open(store) as ledger:
+        n = _format("import", kind)(ledger, file)
+    printing.say(f"Read {n} {kind} from {file} into {store}")
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _format(way: str, kind: str) -> Any:
+    from evalkit.store.formats import generic
+
+    kinds = ("responses", "grades", "votes", "scores")
+    if kind not in kinds:
+        raise UserError(f"there is no kind {kind!r}; kinds are: {', '.join(kinds)}", code=2)
+    return getattr(generic, f"{way}_{kind}")
+
+
+# -- what is printed ----------------------------------------------------------------------------------------------
+
+
+def print_estimate(plan: Plan, json: bool) -> None:
+    """Prints what a plan would take."""
+    from evalkit.estimate import estimate
+
+    rows = [printing.plain(row) for row in estimate(plan)]
+    columns = {
+        "model": "model", "role": "role", "requests": "requests", "cached": "cached", "prompt_tokens": "tokens in",
+        "completion_tokens": "tokens out, at most", "dollars": "dollars, at most:.2f",
+    }  # fmt: skip
+    total = sum(row["dollars"] or 0.0 for row in rows)
+    unpriced = sorted({row["model"] for row in rows if row["dollars"] is None and row["requests"]})
+    printing.show(rows, columns, as_json=json, dollars=total, unpriced=unpriced)
+    if not json:
+        note = f" (no price known for {', '.join(unpriced)})" if unpriced else ""
+        printing.say(
+            f"{sum(r['requests'] for r in rows)} requests, at most {total:.2f} dollars{note}. Nothing was sent."
+        )
+
+
+def print_scores(ledger: Ledger, run: int) -> None:
+    """Prints a run's score table: a task a line, a model a column, the standard error beside the score."""
+    from evalkit.report.scores import score_table
+
+    table = score_table(ledger, run)
+    rows = []
+    for task in table.tasks:
+        cells = {m: table.cell(m, task.name) for m in table.models}
+        n = [c.n for c in cells.values() if c is not None and c.n is not None]
+        row: dict[str, Any] = {
+            "task": task.name,
+            "metric": task.metric.removesuffix(",none"),
+            "n": max(n, default=None),
+        }
+        rows.append(row | {m: _score(cell) for m, cell in cells.items()})
+    if rows:
+        columns = {"task": "task", "metric": "metric", "n": "n"} | {m: m for m in table.models}
+        printing.print_table(rows, columns, title="Scores (± standard error)")
+
+
+def _score(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    if cell.value is None:
+        return f"{cell.errors} errors"
+    error = "" if cell.stderr is None else f" ± {cell.stderr:.3f}"
+    return f"{cell.value:.3f}{error}" + (f" ({cell.errors} errors)" if cell.errors else "")
+
+
+def print_board(board: Board) -> None:
+    """Prints a leaderboard with what was done to get it."""
+    rows = [
+        printing.plain(row)
+        | {"rank": str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}-{row.rank_high}"}
+        for row in board.rows
+    ]
+    printing.print_table(
+        rows, BOARD, title=f"Leaderboard ({board.criterion}, by {', '.join(board.judges) or 'nobody'})"
+    )
+    printing.say(
+        f"{board.method}, ties: {board.ties}, reference: {board.reference}, {board.n} outcomes, {board.errors} "
+        f"verdicts without a result; intervals: {board.interval}; ranks: {board.ranks}."
+    )
+    for warning in (*board.left_out, *board.warnings):
+        printing.say(f"Note: {warning}")
+
+
+def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> None:
+    """Prints the end of `run`: scores, board, judges, correlation, failures, and where everything is."""
+    from evalkit.report.board import benchmark_arena_correlation, leaderboard
+    from evalkit.report.failures import failures
+    from evalkit.report.judges import judge_table
+    from evalkit.report.scores import score_table
+    from evalkit.store import frames
+
+    jury = plan.jury_names()
+    board = None
+    if plan.judges:
+        names = ["jury"] if len(jury) > 1 else list(jury)
+        board = leaderboard(ledger, judges=names, models=[m.label for m in plan.models])
+    scores = score_table(ledger, result.run_id)
+    judges = judge_table(ledger, result.run_id)
+    correlation = benchmark_arena_correlation(scores, board) if board and board.rows else None
+    cells = frames.run_cells(ledger, result.run_id)
+    sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "prompt_tokens", "completion_tokens")}
+    if json:
+        fails = failures(ledger, result.run_id, scores=scores).models
+        printing.print_json(
+            {"run": result, "store": ledger.url, "rows": scores.cells, "leaderboard": board, "judges": judges.rows}
+            | {"correlation": correlation, "failures": fails, "totals": sums | {"cost": float(cells["cost"].sum())}}
+        )
+        return
+    print_scores(ledger, result.run_id)
+    if board is not None:
+        print_board(board)
+    for row in judges.rows:
+        printing.say(f"Judge {row.judge}: {row.sentence}")
+    if correlation is not None and correlation.rows:
+        first = correlation.rows[0]
+        rho = "undefined" if first.spearman is None else f"{first.spearman:.2f}"
+        printing.say(f"Benchmarks against the board: Spearman {rho} over {first.n} models ({first.benchmark}).")
+        for warning in correlation.warnings:
+            printing.say(f"Note: {warning}")
+    _print_failures(ledger, result.run_id)
+    for task, reason in result.skipped.items():
+        printing.say(f"Skipped {task}: {reason}")
+    done = "All of this had been done before." if not result.fresh else ""
+    printing.say(
+        f"Run {result.run_id} ({plan.name}): {result.status}. {sums['n']} answers, {sums['cached']} of them from the "
+        f"ledger, {sums['errors']} failed; {sums['prompt_tokens']} tokens in, {sums['completion_tokens']} out, "
+        f"{float(cells['cost'].sum()):.2f} dollars. {done}".rstrip()
+    )
+    if result.errors:
+        for kind, n, example in _error_kinds(ledger, result.run_id):
+            printing.say(f"  {n} x {kind}: {example}")
+        printing.say("Run the same command again to retry what failed.")
+    if result.not_sent:
+        printing.say(f"{result.not_sent} requests were not sent: the dollar budget is used up.")
+    printing.say(f"Ledger: {plan.store}")
+    if result.report:
+        printing.say(f"Report: {result.report.resolve()}")
+
+
+def _print_failures(ledger: Ledger, run: int) -> None:
+    from evalkit.report.failures import failures
+
+    rows = []
+    for model in failures(ledger, run, k=0).models:
+        for one in model.slices[:2]:
+            rows.append(
+                {"model": model.model, "slice": f"{one.tag} = {one.value}", "rate": one.rate.value, "n": one.rate.n,
+                 "lower": one.rate.lower, "upper": one.rate.upper, "rest": one.rest}
+            )  # fmt: skip
+    if rows:
+        columns = {
+            "model": "model", "slice": "fails most where", "rate": "failure rate:.0%", "lower": "from:.0%",
+            "upper": "to:.0%", "n": "n", "rest": "elsewhere:.0%",
+        }  # fmt: skip
+        printing.print_table(rows, columns, title="Where each model fails")
+
+
+def _error_kinds(ledger: Ledger, run: int) -> list[tuple[str, int, str]]:
+    from evalkit.store import frames
+
+    page = frames.responses(ledger, run, failed=True, limit=None)
+    groups = page.groupby("error_kind")
+    return [(str(kind), len(group), str(group["error"].iloc[0])) for kind, group in groups]
+
+
+def _failed(ledger: Ledger, run: int, model: str | None, task: str | None, after: int, limit: int) -> list[int]:
+    from evalkit.store import frames
+
+    graded = frames.grades(ledger, run_id=run, kind="metric", below=1, models=[model] if model else None)
+    if task:
+        graded = graded[graded["annotator"].str.startswith(f"{task} ")]
+    errors = frames.responses(ledger, run, model=model, dataset=task, failed=True, limit=None)
+    found = {int(i) for i in graded.response_id} | {int(i) for i in errors.response_id}
+    return sorted(i for i in found if i > after)[:limit]
+
+
+def _preview(sample: dict[str, Any]) -> dict[str, Any]:
+    grades = [
+        f"{g['criterion'].removesuffix(',none')} {'error' if g['value'] is None else format(g['value'], 'g')}"
+        for g in sample["grades"]
+    ]
+    return {
+        "id": sample["response_id"] if "response_id" in sample else sample["id"],
+        "model": sample["model"],
+        "task": ", ".join(d["dataset"] for d in sample["datasets"]),
+        "prompt": _clip(" ".join(str(m["content"]) for m in sample["messages"])),
+        "answer": _clip(sample["text"] if sample["error"] is None else f"{sample['error_kind']}: {sample['error']}"),
+        "grades": ", ".join(grades),
+    }
+
+
+def _clip(text: Any, limit: int = 70) -> str:
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def _print_sample(sample: dict[str, Any], json: bool) -> None:
+    if json:
+        printing.print_json(sample)
+        return
+    for key, value in printing.plain(sample).items():
+        if value not in (None, [], {}, ""):
+            printing.say(f"{key}: {value}")
