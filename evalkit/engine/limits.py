@@ -55,7 +55,8 @@ class Window:
         self._refused += 1
         if self._refused >= max(3.0, TOLERANCE * self.size):
             self.size = max(1, int(self.size * CUT))
-            self._threshold = max(self.size, self._good // 2)
+            self._good //= 2  # a second cut before a good round lowers the aim of the recovery further
+            self._threshold = max(self.size, self._good)
             self._next_epoch()
             return self.size == 1
         self._count(epoch)
@@ -68,7 +69,7 @@ class Window:
         if self._done >= max(self.size, 20):
             self._good = self.size
             if self.size >= self._threshold:
-                self.size = min(self.ceiling, self.size + max(1, self.ceiling // 50))
+                self.size = min(self.ceiling, self.size + max(1, self.size // 20))
             self._done = self._refused = 0
 
     def _next_epoch(self) -> None:
