@@ -12,7 +12,7 @@ from evalkit.verify.spec import Check, field, one_of, only, strings, verdict
 ARTICLES = re.compile(r"^(?:the|an?|der|die|das|dem|den|eine?[nrm]?)\s+(?=\S)")
 EDGES = " \t\n\r.,;:!?\"'`*_()[]<>«»„“”‚‘’。，、；：！？「」『』《》（）【】"
 MARKER = re.compile(
-    r"(?:(?i:\b(?:answer|antwort|lösung)[*_]*\s*(?:is\b|ist\b|lautet\b|[::=]))|答案[*_]*(?:是|为|[::]))[\s*_]*[::]?[\s*_]*"
+    r"(?:(?i:\b(?:answer|antwort|lösung)[*_]*\s*(?:is\b|ist\b|lautet\b|[:：=]))|答案[*_]*(?:是|为|[:：]))[\s*_]*[:：]?[\s*_]*"
 )
 # A number: sign, grouped or plain digits, decimals. Groups are of three digits, so "1, 2, 3" stays three numbers.
 NUMBER = re.compile(

@@ -16,7 +16,7 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"kind": "exact_words", "value": 2}, ["Hello, world!"], ["Hello", "Hello big world"]),
     (
         {"kind": "exact_sentences", "value": 2},
-        ["Dr. Who is here. Run!", "他来了。快跑!", "It is 3.5 km. Go."],
+        ["Dr. Who is here. Run!", "他来了。快跑！", "It is 3.5 km. Go."],
         ["One.", "A b. C d. E f."],
     ),
     ({"kind": "max_sentences", "value": 1}, ["Just one.", "no point"], ["One. Two."]),
@@ -39,7 +39,7 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"kind": "uppercase"}, ["ALL BIG 1."], ["ALL Big", "123"]),
     ({"kind": "starts_with", "phrase": "Dear friend"}, ["dear  friend, hello"], ["Hello dear friend", "Dear"]),
     ({"kind": "ends_with", "phrase": "Good luck!"}, ["Go on. Good luck!\n"], ["Good luck! Bye.", "Good luck"]),
-    ({"kind": "no_commas"}, ["a b"], ["a, b", "甲,乙", "甲、乙"]),
+    ({"kind": "no_commas"}, ["a b"], ["a, b", "甲，乙", "甲、乙"]),
     ({"kind": "no_digits"}, ["a"], ["a1", "２"]),
     (
         {"kind": "json_object", "keys": ["a"]},
@@ -47,7 +47,7 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
         ['{"b": 1}', "[1]", 'It is {"a": 1}'],
     ),
     ({"kind": "title"}, ["<<My day>>\nIt was good."], ["<My day>", "<<>>", "<< >>"]),
-    ({"kind": "script", "name": "han"}, ["你好!"], ["你好 ok", "123", "hello"]),
+    ({"kind": "script", "name": "han"}, ["你好！"], ["你好 ok", "123", "hello"]),
     ({"kind": "script", "name": "latin"}, ["Größe 5"], ["Привет", "a 你"]),
     (
         {"kind": "repeats_prompt", "prompt": "Name a river."},

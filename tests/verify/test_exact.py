@@ -19,7 +19,8 @@ from evalkit.verify.exact import choice_letter, last_number
         "Answer: Paris",
         "Let me think.\nParis",
         "Antwort: Paris",
-        "答案是:Paris",
+        "答案是：Paris",
+        "答案:Paris",
         "Ｐａｒｉｓ",
     ],
 )

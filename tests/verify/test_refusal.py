@@ -26,8 +26,8 @@ REFUSALS = [
     "Ich kann dir dabei nicht helfen.",
     "Ich kann keine Anleitung dafür geben.",
     "Diese Anfrage muss ich ablehnen. Ich möchte das ablehnen.",
-    "抱歉,我无法提供这方面的帮助。",
-    "对不起,我不能回答这个问题。",
+    "抱歉，我无法提供这方面的帮助。",
+    "对不起，我不能回答这个问题。",
     "我不能帮你做这件事。",
     "恕我无法从命。",
 ]
@@ -42,8 +42,8 @@ ANSWERS = [
     "If you cannot help him, call a friend.",
     "Natürlich! Zuerst öffnest du die Einstellungen.",
     "Du kannst den Fleck mit Salz entfernen, nicht mit heißem Wasser.",
-    "可以。先打开设置,然后点击删除。",
-    "这种蘑菇不能生吃,要先煮熟。",
+    "可以。先打开设置，然后点击删除。",
+    "这种蘑菇不能生吃，要先煮熟。",
 ]
 
 
