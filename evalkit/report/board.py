@@ -1,0 +1,285 @@
+"""The leaderboard, and how benchmarks agree with it: from the ledger's rows through `evalkit.stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from evalkit.errors import UserError
+from evalkit.report.judges import unusable, verdicts
+from evalkit.report.reads import Judge, finite, judges
+from evalkit.report.scores import ScoreTable
+from evalkit.store import frames
+from evalkit.store.ledger import Ledger
+from evalkit.store.reading import model_names
+from evalkit.store.schema import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evalkit.stats import Ratings, VoteCounts
+
+CLUSTERED_LIMIT = 20_000
+"""Up to so many votes the intervals allow for votes on the same item being alike; above, the roll-up alone is read."""
+MEAN = "mean of the benchmarks"
+RATING = "arena rating"
+FEW_MODELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One model on a leaderboard.
+
+    Attributes:
+        rating: Elo points; None for a model that cannot be placed (the warnings say why).
+        lower, upper: Confidence limits; None where there is none.
+        rank_low, rank_high: Best and worst rank it may hold, 1 is best.
+        votes: Battles it took part in.
+    """
+
+    model: str
+    rating: float | None
+    lower: float | None
+    upper: float | None
+    rank_low: int
+    rank_high: int
+    votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A leaderboard, best first, with what was done to get it.
+
+    Attributes:
+        judges: Whose votes were counted; `left_out` says who was not, and why.
+        n: Votes counted: outcomes of battles, both orders of one judge taken together.
+        errors: Verdicts of these judges that could not be read: in no rating.
+    """
+
+    rows: tuple[BoardRow, ...]
+    judges: tuple[str, ...]
+    left_out: tuple[str, ...]
+    criterion: str
+    method: str
+    ties: str
+    reference: str
+    interval: str
+    ranks: str
+    confidence: float
+    n: int
+    errors: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkCorrelation:
+    """How one benchmark's scores order the models, against the board.
+
+    Attributes:
+        n: Models with both a score and a rating.
+        spearman, kendall: Rank correlations, -1..1; None where undefined. Limits are None below four models.
+        note: Why there is no value or no interval.
+    """
+
+    benchmark: str
+    n: int
+    spearman: float | None
+    spearman_lower: float | None
+    spearman_upper: float | None
+    kendall: float | None
+    kendall_lower: float | None
+    kendall_upper: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkCorrelations:
+    """All benchmarks of a score table, their mean first if there are several."""
+
+    rows: tuple[BenchmarkCorrelation, ...]
+    interval: str
+    warnings: tuple[str, ...]
+
+
+def leaderboard(
+    ledger: Ledger,
+    *,
+    judges: Sequence[str] | None = None,
+    criterion: str = "overall",
+    models: Collection[int | str] | None = None,
+    min_votes: int = 1,
+) -> Board:
+    """Rates the models from the ledger's verdicts: Bradley-Terry, ties as half wins (`evalkit.stats.bradley_terry`).
+
+    Args:
+        judges: Whose votes count, pooled with equal weight. By default the newest jury if all its members are usable
+            (see `judge_table`); else every usable judge (Board.left_out names the others); without any the humans.
+        models: Ids, names or labels, for a board of these alone; battles against others do not count.
+        min_votes: A model with fewer votes is left out, with a warning.
+
+    Raises:
+        UserError: A judge or model that is not in the ledger.
+    """
+    with ledger.engine.connect() as connection:
+        names = model_names(connection)
+        wanted = _wanted(connection, models, names)
+        chosen, left_out = _jurors(connection, judges, criterion)
+    ids = [judge.id for judge in chosen]
+    tallied = frames.tally(ledger, annotators=ids, criterion=criterion, models=wanted, errors=True)
+    errors = int(tallied.loc[tallied["winner"] == "error", "count"].sum())
+    tallied = tallied[tallied["winner"] != "error"]
+    ratings = _rate(ledger, tallied, ids, criterion, wanted, names, min_votes)
+    rows = [
+        BoardRow(
+            model,
+            *(finite(limits[i]) for limits in (ratings.rating, ratings.lower, ratings.upper)),
+            *(int(counts[i]) for counts in (ratings.rank_low, ratings.rank_high, ratings.votes)),
+        )
+        for i, model in enumerate(ratings.models)
+    ]
+    warnings = list(ratings.warnings)
+    if not chosen:
+        warnings.insert(0, f"No judge whose votes could make a board has given verdicts on {criterion!r}.")
+    return Board(
+        rows=tuple(rows),
+        judges=tuple(dict.fromkeys(judge.name for judge in chosen)),
+        left_out=tuple(left_out),
+        criterion=criterion,
+        method=ratings.method,
+        ties=ratings.ties,
+        reference=ratings.reference,
+        interval=ratings.interval,
+        ranks=ratings.ranks,
+        confidence=ratings.confidence,
+        n=ratings.n,
+        errors=errors,
+        warnings=tuple(warnings),
+    )
+
+
+def _wanted(connection: sa.Connection, models: Collection[int | str] | None, names: Mapping[int, str]) -> list[int]:
+    if models is None:
+        return list(names)
+    labels = {row.id: row.label for row in connection.execute(sa.select(Model.id, Model.label))}
+    found = {model: [key for key in names if model in (key, names[key], labels[key])] for model in models}
+    for model, ids in found.items():
+        if not ids:
+            there = ", ".join(list(names.values())[:10]) or "none"
+            raise UserError(f"no model {model!r} in this ledger; there are: {there}", code=2)
+    return sorted({key for ids in found.values() for key in ids})
+
+
+def _jurors(connection: sa.Connection, names: Sequence[str] | None, criterion: str) -> tuple[list[Judge], list[str]]:
+    found = judges(connection, criterion, names)
+    if names is not None:
+        return found, []
+    single = [judge for judge in found if judge.kind in ("llm", "verifier")]
+    faults = unusable(connection, single, criterion)
+    juries = [judge for judge in found if judge.kind == "jury" and not set(judge.members) & set(faults)]
+    if juries:
+        return juries[-1:], []
+    left_out = [not_used(judge.name, faults[judge.id]) for judge in single if judge.id in faults]
+    humans = [judge for judge in found if judge.kind == "human"]
+    return [judge for judge in single if judge.id not in faults] or humans, left_out
+
+
+def not_used(judge: str, sentence: str) -> str:
+    """Puts a judge's name before the sentence that says why it is not used."""
+    return f"Judge {judge}: {sentence[:1].lower()}{sentence[1:]}"
+
+
+def _rate(
+    ledger: Ledger,
+    tallied: pd.DataFrame,
+    ids: Sequence[int],
+    criterion: str,
+    models: Collection[int],
+    names: Mapping[int, str],
+    min_votes: int,
+) -> Ratings:
+    from evalkit.stats import bradley_terry
+
+    if not 0 < tallied["count"].sum() <= CLUSTERED_LIMIT:
+        return bradley_terry(_counts(tallied), min_votes=min_votes)
+    with ledger.engine.connect() as connection:
+        frame = verdicts(connection, ids, criterion, models)
+    votes = outcomes(frame)
+    for side in ("model_a", "model_b"):
+        votes[side] = votes[side].astype(int).map(names)
+    return bradley_terry(votes, cluster="item_id", min_votes=min_votes)
+
+
+def outcomes(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """One row for each battle, judge and replicate, as the roll-up `tally` counts them: a tie if the orders disagree.
+
+    Args:
+        verdicts: As `evalkit.report.judges.verdicts` gives them; those without a winner are left out.
+    """
+    readable = verdicts[verdicts["winner"].notna()]
+    keys = ["item_id", "turn", "model_a", "model_b", "annotator", "replicate"]
+    grouped = readable.groupby(keys, sort=False)["winner"].agg(["first", "nunique"]).reset_index()
+    return grouped.assign(winner=grouped["first"].where(grouped["nunique"] == 1, "tie"))[[*keys, "winner"]]
+
+
+def _counts(tallied: pd.DataFrame) -> VoteCounts:
+    import numpy as np
+
+    from evalkit.stats import OUTCOMES, VoteCounts
+
+    models = sorted({*tallied["model_a"], *tallied["model_b"]})
+    place, plane = {name: i for i, name in enumerate(models)}, {name: i for i, name in enumerate(OUTCOMES)}
+    votes = np.zeros((len(models), len(models), len(OUTCOMES)))
+    columns = tallied[["model_a", "model_b", "winner", "count"]]
+    for a, b, winner, count in columns.itertuples(index=False, name=None):
+        votes[place[a], place[b], plane[winner]] += count
+    return VoteCounts(tuple(models), votes, votes, votes, 0, ())
+
+
+def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCorrelations:
+    """Correlates each benchmark's main metric, and the mean of those that lie in 0..1, with the board over models.
+
+    The mean takes models that have all of them. Members of a group count through their group only. The sign of a
+    metric for which lower is better is turned.
+    """
+    import pandas as pd
+
+    from evalkit.stats import correlate
+
+    rated = {row.model: row.rating for row in board.rows if row.rating is not None}
+    tasks = [task for task in scores.tasks if task.group is None]
+    table = pd.DataFrame({"model": sorted(rated)})
+    table[RATING] = table["model"].map(rated).astype(float)
+    for task in tasks:
+        sign = 1.0 if task.higher_is_better else -1.0
+        cells = {m: c.value for m in rated if (c := scores.cell(m, task.name)) is not None and c.value is not None}
+        table[task.name] = table["model"].map({m: sign * v for m, v in cells.items()}).astype(float)
+    shares = [task.name for task in tasks if task.higher_is_better and table[task.name].dropna().between(0, 1).all()]
+    if not tasks or not rated:
+        missing = "benchmark scores" if not tasks else "ratings"
+        return BenchmarkCorrelations((), "", (f"No correlation of benchmarks with the arena: there are no {missing}.",))
+    if len(shares) > 1:
+        table.insert(1, MEAN, table[shares].mean(axis=1, skipna=False))
+    warnings: tuple[str, ...] = ()
+    if len(rated) < FEW_MODELS:
+        warnings = (
+            f"Only {len(rated)} models are rated: over so few, a rank correlation says next to nothing and has no "
+            "interval.",
+        )
+    found = correlate(table, reference=RATING)
+    rows = []
+    for pair in found.pairs:
+        s, k = pair.spearman, pair.kendall
+        values = [finite(v) for v in (s.value, s.lower, s.upper, k.value, k.lower, k.upper)]
+        rows.append(BenchmarkCorrelation(pair.a, pair.n, *values, _note(pair.n, values[0], values[1])))
+    return BenchmarkCorrelations(tuple(rows), found.interval, warnings)
+
+
+def _note(n: int, value: float | None, lower: float | None) -> str:
+    if value is None:
+        return f"undefined: scores or ratings do not vary over the {n} models that have both"
+    if lower is not None:
+        return ""
+    return f"no interval: {n} models" if n < FEW_MODELS else "no interval: no resample of the models changes the order"
