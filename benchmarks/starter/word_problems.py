@@ -65,11 +65,25 @@ TEMPLATES = [
         "easy",
         lambda rng: {"a": rng.randint(2, 9), "b": rng.randint(2, 9)},
         lambda n: n["a"] + n["b"],
+        {"en": "What is {a} + {b}?", "de": "Wie viel ist {a} + {b}?", "zh": "{a} + {b} 等于多少？"},
+    ),
+    Template(
+        "addition",
+        "easy",
+        lambda rng: {"a": rng.randint(5, 60)},
+        lambda n: n["a"] + 1,
         {
-            "en": "What is {a} + {b}?",
-            "de": "Wie viel ist {a} + {b}?",
-            "zh": "{a} + {b} 等于多少？",
+            "en": "Which number is one more than {a}?",
+            "de": "Welche Zahl ist um 1 größer als {a}?",
+            "zh": "比{a}大1的数是多少？",
         },
+    ),
+    Template(
+        "multiplication",
+        "easy",
+        lambda rng: {"a": rng.randint(2, 12)},
+        lambda n: n["a"] * 10,
+        {"en": "What is 10 times {a}?", "de": "Wie viel ist 10 mal {a}?", "zh": "{a}的10倍是多少？"},
     ),
     Template(
         "addition",
@@ -96,13 +110,9 @@ TEMPLATES = [
     Template(
         "subtraction",
         "easy",
-        lambda rng: {"a": rng.randint(12, 19), "b": rng.randint(2, 9)},
+        lambda rng: {"a": rng.randint(5, 9), "b": rng.randint(1, 4)},
         lambda n: n["a"] - n["b"],
-        {
-            "en": "What is {a} - {b}?",
-            "de": "Wie viel ist {a} - {b}?",
-            "zh": "{a} - {b} 等于多少？",
-        },
+        {"en": "What is {a} - {b}?", "de": "Wie viel ist {a} - {b}?", "zh": "{a} - {b} 等于多少？"},
     ),
     Template(
         "multiplication",
@@ -316,11 +326,7 @@ TEMPLATES = [
         "hard",
         lambda rng: {"a": rng.randint(53, 98), "b": rng.randint(23, 48)},
         lambda n: n["a"] * n["b"],
-        {
-            "en": "What is {a} × {b}?",
-            "de": "Wie viel ist {a} · {b}?",
-            "zh": "{a} × {b} 等于多少？",
-        },
+        {"en": "What is {a} × {b}?", "de": "Wie viel ist {a} · {b}?", "zh": "{a} × {b} 等于多少？"},
     ),
     Template(
         "proportion",
