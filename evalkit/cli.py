@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from evalkit import cli_look, printing
 from evalkit.errors import UserError
@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its panels take half a second to import
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models_app = typer.Typer(help="Models that come with Python packages.", no_args_is_help=True)
@@ -31,16 +32,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Store = cli_look.Store
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from evalkit import __version__
 
         printing.say(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Takes options that `main` and callbacks act on."""
 
 
 @app.command()
@@ -237,11 +244,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a shared CPU
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        code = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+        code = app(arguments, prog_name="evalkit", standalone_mode=False)
+    except Abort:
         code = 130
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        printing.complain(UserError(f"{error.format_message()} (evalkit --help lists commands and options)"))
         code = 2
     except UserError as error:
         if debug:

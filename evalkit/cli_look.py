@@ -358,7 +358,7 @@ def _preview(sample: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": sample["response_id"] if "response_id" in sample else sample["id"],
         "model": sample["model"],
-        "task": ", ".join(d["dataset"] for d in sample["datasets"]),
+        "task": ", ".join(dict.fromkeys(d["dataset"] for d in sample["datasets"])),
         "prompt": _clip(" ".join(str(m["content"]) for m in sample["messages"])),
         "answer": _clip(sample["text"] if sample["error"] is None else f"{sample['error_kind']}: {sample['error']}"),
         "grades": ", ".join(grades),
