@@ -229,9 +229,13 @@ def _prepare(index: dict[str, Any], name: str, loaded: Loaded) -> None:
         entry.tags -= loaded.skipped.keys()
         return
     if entry.kind.name == "GROUP":
-        members = config.get("task")
-        for child in members if isinstance(members, list) else []:
-            _prepare(index, child if isinstance(child, str) else str(child.get("group") or child.get("task")), loaded)
+        listed = config.get("task")
+        members = {_member_name(child): child for child in (listed if isinstance(listed, list) else [])}
+        for child in members:
+            _prepare(index, child, loaded)
+        if loaded.skipped.keys() & members.keys():
+            kept = [child for name, child in members.items() if name not in loaded.skipped]
+            entry.cfg, entry.yaml_path = {**config, "task": kept}, None
         return
     if _needs_sandbox(config):
         loaded.skipped[name] = NEEDS_SANDBOX
@@ -260,6 +264,10 @@ def _prepare(index: dict[str, Any], name: str, loaded: Loaded) -> None:
     else:
         full["dataset_kwargs"], loaded.sources[name] = _local_files(full.get("dataset_kwargs") or {}, path)
     entry.cfg, entry.yaml_path = full, None
+
+
+def _member_name(child: str | Mapping[str, Any]) -> str:
+    return child if isinstance(child, str) else str(child.get("group") or child.get("task"))
 
 
 def _local_files(kwargs: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:

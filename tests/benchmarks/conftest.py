@@ -1,123 +1,15 @@
-"""A tiny random Llama with a trained tokenizer, and two tasks with examples."""
+"""A tiny random Llama with a trained tokenizer, a folder of tasks, and a ledger."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench_support import CHAT_TEMPLATE, CHOICE, GENERATE, GROUP, LIKELIHOOD, rows
 
-ANIMALS = ["cat", "dog", "owl", "bee", "fox", "ant", "elk", "cow", "hen", "pig", "yak", "emu"]
-COLOURS = ["red", "blue", "green", "white"]
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
-    "{% if not (loop.last and continue_final_message) %}<|end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-
-GENERATE = """
-task: tiny_generate
-dataset_path: json
-dataset_kwargs:
-  data_files: {test: test.jsonl, train: train.jsonl}
-test_split: test
-fewshot_split: train
-output_type: generate_until
-description: "Name the animal. "
-doc_to_text: "{{question}}"
-doc_to_target: "{{animal}}"
-generation_kwargs:
-  until: ["e"]
-  max_gen_toks: 12
-  do_sample: false
-filter_list:
-  - name: letters
-    filter:
-      - function: regex
-        regex_pattern: "([a-z]+)"
-      - function: take_first
-  - name: none
-    filter:
-      - function: take_first
-metric_list:
-  - metric: exact_match
-    aggregation: mean
-    higher_is_better: true
-    ignore_case: true
-metadata:
-  version: 1.0
-"""
-
-CHOICE = """
-task: tiny_choice
-dataset_path: json
-dataset_kwargs:
-  data_files: {test: test.jsonl, train: train.jsonl}
-test_split: test
-fewshot_split: train
-output_type: multiple_choice
-doc_to_text: "{{question}} The answer:"
-doc_to_choice: "{{choices}}"
-doc_to_target: answer
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-  - metric: acc_norm
-    aggregation: mean
-    higher_is_better: true
-  - metric: brier_score
-metadata:
-  version: 1.0
-  cluster: colour
-"""
-
-LIKELIHOOD = """
-task: tiny_likelihood
-dataset_path: json
-dataset_kwargs:
-  data_files: {test: test.jsonl}
-test_split: test
-output_type: loglikelihood
-doc_to_text: "{{question}}"
-doc_to_target: " {{animal}}"
-metric_list:
-  - metric: perplexity
-    aggregation: perplexity
-    higher_is_better: false
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-metadata:
-  version: 1.0
-"""
-
-GROUP = """
-group: tiny
-task: [tiny_generate, tiny_choice]
-aggregate_metric_list:
-  - metric: acc
-    weight_by_size: true
-metadata:
-  version: 1.0
-"""
-
-
-def rows(first: int, n: int) -> list[dict[str, object]]:
-    found = []
-    for i in range(first, first + n):
-        animal, colour = ANIMALS[i % len(ANIMALS)], COLOURS[i % len(COLOURS)]
-        found.append(
-            {
-                "question": f"Question {i}: which animal is {colour} and {'very ' * (i % 5)}small?",
-                "animal": animal,
-                "choices": [f"{c} {animal}" for c in COLOURS[:3]],
-                "answer": i % 3,
-                "colour": colour,
-                "tags": {"colour": colour, "length": "long" if i % 5 > 2 else "short"},
-            }
-        )
-    return found
+from evalkit.store import Ledger
 
 
 @pytest.fixture(scope="session")
@@ -171,3 +63,9 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(str(tmp_path / "ledger.db")) as opened:
+        yield opened
