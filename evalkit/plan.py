@@ -26,15 +26,19 @@ class SamplingPlan(Part):
     """Sampling parameters; what is not given is left to the task, then to the provider (greedy for local models)."""
 
     temperature: float | None = Field(None, ge=0, description="0 is greedy")
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=1)
-    min_p: float | None = Field(None, ge=0, le=1)
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="draws from the most likely tokens that together have this probability"
+    )
+    top_k: int | None = Field(None, ge=1, description="draws from this many most likely tokens")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="leaves out tokens less likely than this times the likeliest"
+    )
     max_tokens: Positive | None = Field(None, description="upper limit of generated tokens")
     stop: tuple[str, ...] = Field((), description="strings at which generation ends")
     seed: int | None = Field(None, description="seed of the draw")
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0)
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description="endpoints only")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="endpoints only")
+    repetition_penalty: float | None = Field(None, gt=0, description="above 1 repeats less")
     extra: dict[str, Any] = Field(default_factory=dict, description="provider-specific parameters, sent as they are")
 
 
@@ -46,7 +50,7 @@ class ModelPlan(Part):
     )
     name: str = Field("", description="what boards call it; by default the model's own name")
     system: str | None = Field(None, description="system prompt")
-    sampling: SamplingPlan = Field(default_factory=SamplingPlan)
+    sampling: SamplingPlan = Field(default_factory=SamplingPlan, description="parameters that win over the task's")
     revision: str | None = Field(None, description="hub revision, or the version you state for an endpoint")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of local weights")
     batch_size: Positive = Field(32, description="rows that a local model computes at once")
@@ -123,8 +127,8 @@ class JudgePlan(Part):
 class BudgetPlan(Part):
     """Limits for the whole run, at each endpoint."""
 
-    requests_per_minute: Positive | None = None
-    tokens_per_minute: Positive | None = None
+    requests_per_minute: Positive | None = Field(None, description="requests sent to an endpoint")
+    tokens_per_minute: Positive | None = Field(None, description="tokens in and out")
     dollars: float | None = Field(None, gt=0, description="no request is sent that could go over it")
     max_concurrency: Positive | None = Field(None, description="open requests over all")
 
@@ -138,10 +142,10 @@ class Plan(Part):
     models: tuple[ModelPlan, ...] = Field(min_length=1, description="contestants")
     benchmarks: tuple[BenchmarkPlan, ...] = Field((), description="tasks; a name alone is enough")
     task_folders: tuple[Path, ...] = Field((), description="folders with your own lm-eval task files")
-    arena: ArenaPlan = Field(default_factory=ArenaPlan)
-    judges: tuple[JudgePlan, ...] = ()
+    arena: ArenaPlan = Field(default_factory=ArenaPlan, description="which answers meet in battles")
+    judges: tuple[JudgePlan, ...] = Field((), description="who judges the battles")
     jury: tuple[str, ...] = Field((), description="judges whose majority makes the board; by default all of them")
-    budget: BudgetPlan = Field(default_factory=BudgetPlan)
+    budget: BudgetPlan = Field(default_factory=BudgetPlan, description="limits of the whole run")
     prices: Path | None = Field(None, description="your own price table (YAML)")
     report: Path | None = Field(None, description="HTML report, written at the end")
 
