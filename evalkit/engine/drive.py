@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.engine.pool import STOP_GRACE_SECONDS, Call, Limits, Pool
 from evalkit.engine.types import Job, NotSent, Outcome
-from evalkit.engine.writer import Write, Writer
+from evalkit.engine.writer import BATCH_ROWS, Write, Writer
 from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, RequestFailed, request_key
 from evalkit.store.rows import ResponseRow, StoredResponse
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from evalkit.engine.engine import Engine
 
 CHUNK_JOBS = 512
-UNSTORED_LIMIT = 1024
 CHARACTERS_PER_TOKEN = 3
 GUESSED_COMPLETION_TOKENS = 1024
 
@@ -91,10 +90,11 @@ class Drive:
     # Feeding
 
     def _has_room(self, in_flight: int) -> bool:
-        return in_flight + self.unstored < self.pool.window.size + UNSTORED_LIMIT
+        """Bounds what a kill can cost: the requests in flight and one batch, which may be as large as the window."""
+        return in_flight + self.unstored < self.pool.window.size + max(BATCH_ROWS, self.pool.window.size)
 
     def _feed(self) -> None:
-        if self.feeding is None and self.next_job < len(self.jobs) and self.unstored <= UNSTORED_LIMIT:
+        if self.feeding is None and self.next_job < len(self.jobs) and self.unstored <= CHUNK_JOBS:
             self.feeding = asyncio.ensure_future(self._feed_chunk())
         elif self.next_job >= len(self.jobs) and self.pool.idle:
             self.writer.hurry()

@@ -229,7 +229,7 @@ def test_a_withheld_answer() -> None:
         (error(403, "no"), "auth", False, "answered 403"),
         (error(404, "The model `mock` does not exist"), "not_found", False, "/v1"),
         (error(400, "nonsense"), "bad_request", False, "nonsense"),
-        (error(400, "This model's maximum context length is 2048 tokens."), "context_length", False, "longer than mock"),
+        (error(400, "This model's maximum context length is 2048."), "context_length", False, "longer than mock"),
         (error(400, "x", code="context_length_exceeded"), "context_length", False, "longer"),
         (error(400, "blocked", code="content_filter"), "content_filter", False, "blocked"),
         (Answer({"detail": [{"msg": "field required"}]}, status=422), "bad_request", False, "field required"),
@@ -285,7 +285,7 @@ def test_nobody_listens() -> None:
 
 
 def test_no_such_host() -> None:
-    with pytest.raises(RequestFailed, match="host name nowhere.invalid is not known"):
+    with pytest.raises(RequestFailed, match=r"host name nowhere\.invalid is not known"):
         run(model_at("http://nowhere.invalid/v1").reply(user()))
 
 

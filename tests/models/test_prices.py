@@ -53,7 +53,8 @@ def test_what_runs_here_costs_nothing() -> None:
         ("p.yaml", "prices:\n  - {model: gpt-4o-mini, input: 1, output: 2}\n  - {model: mine, input: 0, output: 0}\n"),
         (
             "p.json",
-            '{"prices": [{"model": "gpt-4o-mini", "input": 1, "output": 2}, {"model": "mine", "input": 0, "output": 0}]}',
+            '{"prices": [{"model": "gpt-4o-mini", "input": 1, "output": 2},'
+            ' {"model": "mine", "input": 0, "output": 0}]}',
         ),
     ],
 )
