@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Prices:
             UserError: The file cannot be read or a row is wrong.
         """
         own = _read(path) if path else ()
-        return cls(own + _read(Path(__file__).with_name("prices.yaml")))
+        return cls(own + _read(Path(__file__).with_name("prices.json")))
 
     def find(self, settings: ModelSettings) -> Price | None:
         """Returns the model's price: by exact name, then without a date at its end; the first that matches."""
@@ -94,17 +95,25 @@ class Prices:
 
 
 def _read(path: Path) -> tuple[Price, ...]:
-    import yaml
-
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text) if path.suffix == ".json" else _yaml(text)
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"The price list {path} cannot be read: {reason}", code=2) from error
     rows = document.get("prices") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         raise UserError(f"The price list {path} must be a mapping with a list named `prices`", code=2)
     return tuple(_price(path, number, row) for number, row in enumerate(rows, 1))
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(error) from error
 
 
 def _price(path: Path, number: int, row: Any) -> Price:
