@@ -101,9 +101,9 @@ def _connect_sqlite(path: Path, *, create: bool, readonly: bool) -> sa.Engine:
         for pragma in ("foreign_keys=ON", "cache_size=-65536", "temp_store=MEMORY", "mmap_size=1073741824"):
             connection.execute(f"PRAGMA {pragma}")
         if not readonly:
-            # NORMAL under WAL: a killed process loses no committed row, a power cut at most the last
-            # transactions; the file stays whole in both. A longer log means fewer waits for the disk.
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=8000"):
+            # NORMAL under a write-ahead log: a killed process loses no committed row, a power cut at most the
+            # last transactions; the file stays whole in both. A longer log means fewer waits for the disk.
+            for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=8000"):
                 connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -116,6 +116,19 @@ def _connect_sqlite(path: Path, *, create: bool, readonly: bool) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def use_log(engine: sa.Engine) -> None:
+    """Turns on SQLite's write-ahead log, so that readers and the writer do not wait for each other.
+
+    Not part of `connect`: it changes the file, which may prove not to be a ledger.
+    """
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
 
 
 @contextmanager

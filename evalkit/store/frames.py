@@ -254,7 +254,7 @@ def verdicts(
         after: The last verdict_id of the page before.
 
     Returns:
-        verdict_id, battle_id, item_id, item (the source's name), model_a, model_b, winner (None if it failed),
+        verdict_id, battle_id, item_id, item (the source's name), model_a, model_b, winner (missing if it failed),
         annotator, annotator_kind, criterion, turn, order (ab, ba or ""), replicate, probability (that model_a's is
         preferred), error, seconds, run_id, response_id (the judge's own), timestamp.
     """

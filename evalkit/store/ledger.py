@@ -71,8 +71,11 @@ class Ledger:
                 database.check_version(found, where)
             elif readonly or not create:
                 raise UserError(f"store: {where} is empty; start a ledger with `evalkit run`.")
-            else:
-                migrations.apply(engine, where)
+            with database.said_plainly(where):
+                if not readonly:
+                    database.use_log(engine)
+                if found is None:
+                    migrations.apply(engine, where)
         except BaseException:
             engine.dispose()
             raise

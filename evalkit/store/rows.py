@@ -134,7 +134,7 @@ class ScoreRow:
     Attributes:
         metric: As lm-eval names it: "exact_match,strict-match".
         stderr: Standard error of `value`; clustered where the task has groups.
-        n: Documents scored; failed ones are in `errors`, never in `n`.
+        n: Documents scored; failed ones are in `errors`, never in `n`. None where an imported table does not say.
     """
 
     model_id: int
@@ -142,6 +142,6 @@ class ScoreRow:
     metric: str
     value: float | None
     stderr: float | None
-    n: int
+    n: int | None
     errors: int = 0
     higher_is_better: bool = True

@@ -167,6 +167,9 @@ Index(
 )
 
 
+_FAILED: Any = {"sqlite_where": text("failed"), "postgresql_where": text("failed")}
+
+
 class RunResponse(Base):
     """In primary-key order, so that a page of one model on one dataset is one range of the tree."""
 
@@ -179,21 +182,8 @@ class RunResponse(Base):
     cached: Mapped[bool]
     __table_args__ = (
         PrimaryKeyConstraint("run_id", "model_id", "dataset_id", "response_id"),
-        Index(
-            "ix_run_response_failed",
-            "response_id",
-            sqlite_where=text("failed"),
-            postgresql_where=text("failed"),
-        ),
-        Index(
-            "ix_run_response_failed_page",
-            "run_id",
-            "model_id",
-            "dataset_id",
-            "response_id",
-            sqlite_where=text("failed"),
-            postgresql_where=text("failed"),
-        ),
+        Index("ix_run_response_failed", "response_id", **_FAILED),
+        Index("ix_run_response_failed_page", "run_id", "model_id", "dataset_id", "response_id", **_FAILED),
         {"sqlite_with_rowid": False},
     )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from evalkit.models.base import Reply, RequestFailed
+from evalkit.models.base import Reply, RequestFailed, canonical_json, request_key
 from evalkit.store.database import now, storable
 from evalkit.store.rows import ResponseRow, StoredResponse
 from evalkit.store.schema import KEY_PREFIX, Response, RunCell, RunResponse
@@ -309,3 +309,32 @@ def find_responses(connection: sa.Connection, keys: Sequence[str]) -> dict[str, 
                 row["id"], row["model_id"], row["item_id"], row["request_key"], reply, row["cost"]
             )
     return found
+
+
+def recorded_body(model_id: int, item_id: int, sample: int) -> str:
+    """Returns the body of an answer that came from a file: who answered what, for nobody knows the request."""
+    return canonical_json({"recorded": {"model": model_id, "item": item_id, "sample": sample}})
+
+
+def add_placeholders(connection: sa.Connection, places: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Adds responses of unknown text, in no run, for grades of what the ledger has not got.
+
+    Args:
+        places: (model id, item id, sample), each once.
+
+    Returns:
+        Ids in the order given; a later import of the texts replaces these rows in place.
+    """
+    outcome = RequestFailed("missing", "graded, but the answer itself was not imported")
+    first, created = next_id(connection, Response), now()
+    keys = [request_key(recorded_body(*place)) for place in places]
+    rows = [
+        ResponseRow(model_id, item_id, 0, key, recorded_body(model_id, item_id, sample), outcome, sample, attempts=0)
+        for key, (model_id, item_id, sample) in zip(keys, places, strict=True)
+    ]
+    insert_tuples(connection, Response, NAMES, [_tuple(row, first + i, created) for i, row in enumerate(rows)])
+    ids: dict[str, int] = {}
+    for chunk in chunks(keys):
+        found = connection.execute(sa.select(Response.request_key, Response.id).where(_has_key(chunk)))
+        ids.update((row[0], row[1]) for row in found)
+    return [ids[key] for key in keys]

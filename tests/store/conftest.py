@@ -87,5 +87,12 @@ def ledger(url: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Ledger]:
+    """For what does not depend on the database."""
+    with Ledger.open(str(tmp_path / "only.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
 def world(ledger: Ledger) -> World:
     return World(ledger)

@@ -1,0 +1,1 @@
+"""File formats, both ways: `generic` has ours."""

@@ -1,0 +1,106 @@
+"""Grades: item_id, annotator, annotator_kind, criterion, value; optional model, sample, replicate, error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from evalkit.store.formats.names import (
+    annotator_names,
+    annotators_by_name,
+    import_run,
+    item_ids,
+    items_by_name,
+    models_by_name,
+    stored_responses,
+)
+from evalkit.store.formats.tables import read_table, write_table
+from evalkit.store.ledger import Ledger
+from evalkit.store.reading import model_names
+from evalkit.store.rows import AnnotatorKind, GradeRow
+from evalkit.store.schema import Grade, Model, Response
+from evalkit.store.write_responses import add_placeholders
+
+REQUIRED = ("item_id", "annotator", "annotator_kind", "criterion", "value")
+COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("item_id", "model"), str),
+    "sample": int,
+    **dict.fromkeys(("annotator", "annotator_kind", "criterion"), str),
+    "replicate": int,
+    "value": float,
+    "error": str,
+}
+PAGE = 10_000
+
+
+def import_grades(ledger: Ledger, path: Path) -> int:
+    """Reads a grades file; a grade goes to the model's answer to the item, or to a place kept for it.
+
+    Repeated grades of one annotator are replicates.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: Something is wrong in the file; nothing was written.
+    """
+    checked = []
+    for row in read_table(path, REQUIRED):
+        kind = cast(AnnotatorKind, row.choice("annotator_kind", ("human", "judge", "metric")))
+        error, value = row.text("error", "") or None, row.number("value")
+        if (value is None) == (error is None):
+            problem = "it is empty; a grade has a value, or an error" if value is None else "there is an error as well"
+            raise row.fault("value", problem)
+        place = (row.text("item_id"), row.text("model", ""), row.integer("sample", 0) or 0)
+        judged = ((kind, row.text("annotator")), row.text("criterion"), row.integer("replicate", None))
+        checked.append((place, judged, value, error))
+    models = models_by_name(ledger, [place[1] for place, *_ in checked])
+    annotators = annotators_by_name(ledger, [judged[0] for _, judged, *_ in checked])
+    items = items_by_name(ledger, path, {place[0]: {} for place, *_ in checked})
+    with import_run(ledger, "grades", path):
+        places = [(models[model], items[item], sample) for (item, model, sample), *_ in checked]
+        with ledger.write() as connection:
+            responses = {place: one for place, (one, _) in stored_responses(connection, items.values()).items()}
+            missing = [place for place in dict.fromkeys(places) if place not in responses]
+            responses.update(zip(missing, add_placeholders(connection, missing), strict=True))
+        seen: Counter[tuple[Any, ...]] = Counter()
+        grades = []
+        for stored, (_, (who, criterion, replicate), value, error) in zip(places, checked, strict=True):
+            unit = (responses[stored], annotators[who], criterion)
+            grades.append(GradeRow(*unit, value, error, seen[unit] if replicate is None else replicate))
+            seen[unit] += 1
+        ledger.add_grades(grades)
+    return len(grades)
+
+
+def export_grades(ledger: Ledger, path: Path) -> int:
+    """Writes every grade, failed ones included (with `error` and no value).
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    return write_table(path, COLUMNS, _pages(ledger))
+
+
+def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
+    columns = (
+        *(Grade.id, Response.item_id, Response.model_id, Response.sample, Grade.annotator_id, Grade.criterion),
+        *(Grade.replicate, Grade.value, Grade.error),
+    )
+    query = sa.select(*columns).join(Response, Response.id == Grade.response_id).order_by(Grade.id).limit(PAGE)
+    last = 0
+    with ledger.engine.connect() as connection:
+        models, annotators = model_names(connection), annotator_names(connection)
+        for unnamed in connection.scalars(sa.select(Model.id).where(Model.provider == "recorded", Model.name == "")):
+            models[unnamed] = ""
+        while found := connection.execute(query.where(Grade.id > last)).all():
+            items = item_ids(connection, {row[1] for row in found})
+            yield [(items[row[1]], models[row[2]], row[3], *annotators[row[4]][::-1], *row[5:]) for row in found]
+            last = found[-1][0]

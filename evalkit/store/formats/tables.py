@@ -1,0 +1,256 @@
+"""CSV, JSONL and Parquet as rows, both ways; what is wrong in a file is said with file, line and column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from evalkit.errors import UserError
+
+KINDS = (".csv", ".jsonl", ".parquet")
+Columns = Mapping[str, type]
+"""Names and types (str, int or float) of the columns to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a file, and where it stands: `line` is the line, in Parquet the row, counted from 1."""
+
+    path: Path
+    line: int
+    values: Mapping[str, Any]
+
+    def fault(self, column: str, problem: str) -> UserError:
+        """Returns the error that names the file, line and column."""
+        unit = "row" if self.path.suffix == ".parquet" else "line"
+        return UserError(f"{self.path}, {unit} {self.line}, column {column!r}: {problem}")
+
+    def text(self, column: str, default: str | None = None) -> str:
+        """Returns a value as text; without a default it may not be empty."""
+        value = self.values.get(column)
+        found = "" if value is None or value != value else str(value)
+        if default is None and not found.strip():
+            raise self.fault(column, "it is empty; every row needs one")
+        return found or default or ""
+
+    def choice(self, column: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """Returns one of the allowed words."""
+        found = self.text(column, default)
+        if found not in allowed and found != default:
+            words = ", ".join(repr(word) for word in allowed)
+            raise self.fault(column, f"{found!r} is not allowed; allowed are {words}")
+        return found
+
+    def number(self, column: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """Returns a finite number within limits, None if the cell is empty."""
+        found = self.text(column, "")
+        if not found:
+            return None
+        try:
+            number = float(found)
+        except ValueError:
+            raise self.fault(column, f"{found!r} is not a number") from None
+        if not math.isfinite(number) or not low <= number <= high:
+            limits = f" between {low:g} and {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
+            raise self.fault(column, f"{found!r} is not a finite number{limits}")
+        return number
+
+    def integer(self, column: str, default: int | None, low: int = 0) -> int | None:
+        """Returns a whole number of at least `low`, the default if the cell is empty."""
+        number = self.number(column, low)
+        if number is None:
+            return default
+        if number != int(number):
+            raise self.fault(column, f"{number} is not a whole number")
+        return int(number)
+
+    def time(self, column: str) -> str | None:
+        """Returns a time as ISO 8601 in UTC; one without a zone is taken as UTC, a number as seconds since 1970."""
+        found = self.text(column, "")
+        if not found:
+            return None
+        try:
+            moment = datetime.fromtimestamp(float(found), UTC)
+        except (ValueError, OverflowError, OSError):
+            try:
+                moment = datetime.fromisoformat(found)
+            except ValueError:
+                raise self.fault(column, f"{found!r} is no time; write it as 2026-01-31T12:00:00Z") from None
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def json(self, column: str) -> dict[str, Any]:
+        """Returns an object, given as one or as its JSON text; {} if the cell is empty."""
+        value = self.values.get(column)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value) if value.strip() else None
+            except json.JSONDecodeError as error:
+                raise self.fault(column, f"not JSON ({error}); write an object such as {{}}") from None
+        if value is None or value != value:
+            return {}
+        if not isinstance(value, Mapping):
+            raise self.fault(column, f"{value!r} is not an object; write one such as {{}}")
+        return {name: inner for name, inner in value.items() if inner is not None}
+
+
+def unique(rows: Iterable[Row], column: str, key: Callable[[Row], Any], advice: str) -> None:
+    """Checks that no two rows have the same key.
+
+    Raises:
+        UserError: Two have; names both lines.
+    """
+    seen: dict[Any, int] = {}
+    for row in rows:
+        first = seen.setdefault(key(row), row.line)
+        if first != row.line:
+            raise row.fault(column, f"{row.text(column, '')!r} is there already, in line {first}; {advice}")
+
+
+def read_table(path: Path, required: Collection[str]) -> list[Row]:
+    """Reads a whole file.
+
+    Raises:
+        UserError: It cannot be read, is not what its extension says, is not UTF-8, or lacks a column.
+    """
+    if path.suffix not in KINDS:
+        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed are {', '.join(KINDS)}")
+    try:
+        if path.suffix == ".parquet":
+            return _read_parquet(path, required)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file with encoding UTF-8"
+        ) from None
+    return (_read_csv if path.suffix == ".csv" else _read_jsonl)(path, text, required)
+
+
+def _need(path: Path, line: int, found: Collection[str], required: Collection[str]) -> None:
+    missing = [name for name in required if name not in found]
+    if missing:
+        names = ", ".join(required)
+        raise UserError(f"{path}, line {line}: the column {missing[0]!r} is missing; needed are {names}")
+
+
+def _read_csv(path: Path, text: str, required: Collection[str]) -> list[Row]:
+    csv.field_size_limit(2**31 - 1)  # an answer may be longer than the default of 128 KiB
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        header = next(reader, [])
+        _need(path, 1, header, required)
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                problem = f"it has {len(cells)} cells, the header {len(header)}; quote cells that hold commas"
+                raise UserError(f"{path}, line {line}: {problem}")
+            if cells:
+                rows.append(Row(path, line, dict(zip(header, cells, strict=True))))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    return rows
+
+
+def _read_jsonl(path: Path, text: str, required: Collection[str]) -> list[Row]:
+    rows = []
+    for line, source in enumerate(text.split("\n"), 1):
+        if not source.strip():
+            continue
+        try:
+            values = json.loads(source)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {line}: not JSON: {error}; write one object a line") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}, line {line}: not an object; write one object a line")
+        _need(path, line, values, required)
+        rows.append(Row(path, line, values))
+    return rows
+
+
+def _read_parquet(path: Path, required: Collection[str]) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        raise UserError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from error
+    _need(path, 1, table.column_names, required)
+    try:
+        return [Row(path, line, values) for line, values in enumerate(table.to_pylist(), 1)]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a text in it is not UTF-8: {error}") from error
+
+
+def write_table(path: Path, columns: Columns, pages: Iterable[Sequence[Sequence[Any]]]) -> int:
+    """Writes pages of rows; the file appears only when it is whole.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    if path.suffix not in KINDS:
+        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed are {', '.join(KINDS)}")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix == ".parquet":
+            count = _write_parquet(part, columns, pages)
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                count = (_write_csv if path.suffix == ".csv" else _write_jsonl)(file, columns, pages)
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _write_csv(file: TextIO, columns: Columns, pages: Iterable[Sequence[Sequence[Any]]]) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    count = 0
+    for page in pages:
+        writer.writerows(page)
+        count += len(page)
+    return count
+
+
+def _write_jsonl(file: TextIO, columns: Columns, pages: Iterable[Sequence[Sequence[Any]]]) -> int:
+    count = 0
+    for page in pages:
+        for row in page:
+            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+        count += len(page)
+    return count
+
+
+def _write_parquet(path: Path, columns: Columns, pages: Iterable[Sequence[Sequence[Any]]]) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    count = 0
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for page in pages:
+            cells = list(zip(*page, strict=True)) or [()] * len(columns)
+            writer.write_table(pyarrow.table([list(cell) for cell in cells], schema=schema))
+            count += len(page)
+    return count

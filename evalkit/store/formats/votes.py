@@ -1,0 +1,194 @@
+"""Votes: item_id, model_a, model_b, winner, annotator, annotator_kind, and what else is known of a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import sqlalchemy as sa
+
+from evalkit.store.formats.names import (
+    annotator_names,
+    annotators_by_name,
+    import_run,
+    item_ids,
+    items_by_name,
+    models_by_name,
+    stored_responses,
+)
+from evalkit.store.formats.tables import Row, read_table, unique, write_table
+from evalkit.store.ledger import Ledger
+from evalkit.store.reading import model_names
+from evalkit.store.rows import WINNERS, AnnotatorKind, BattleRow, VerdictRow, Winner
+from evalkit.store.schema import Battle, Item, Verdict
+from evalkit.store.write_judgments import battle_key
+from evalkit.store.writing import chunks
+
+REQUIRED = ("item_id", "model_a", "model_b", "winner", "annotator", "annotator_kind")
+COLUMNS: dict[str, type] = {
+    **dict.fromkeys((*REQUIRED, "criterion"), str),
+    "turn": int,
+    "order": str,
+    "replicate": int,
+    "probability": float,
+    "timestamp": str,
+    "category": str,
+    "error": str,
+}
+PAGE = 10_000
+Order = Literal["ab", "ba", ""]
+_SWAPPED: dict[Any, Any] = {"model_a": "model_b", "model_b": "model_a", "ab": "ba", "ba": "ab"}
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One checked row of a votes file."""
+
+    item: str
+    model_a: str
+    model_b: str
+    winner: Winner | None
+    annotator: tuple[AnnotatorKind, str]
+    criterion: str
+    turn: int
+    order: Order
+    replicate: int | None
+    probability: float | None
+    timestamp: str | None
+    category: str
+    error: str | None
+
+
+def _vote(row: Row) -> Vote:
+    model_a, model_b = row.text("model_a"), row.text("model_b")
+    if model_a == model_b:
+        raise row.fault("model_b", f"{model_b!r} against itself; a vote needs two models")
+    error = row.text("error", "") or None
+    kind = cast(AnnotatorKind, row.choice("annotator_kind", ("human", "judge")))
+    return Vote(
+        item=row.text("item_id"),
+        model_a=model_a,
+        model_b=model_b,
+        # Only a verdict that failed has no winner.
+        winner=cast(Winner, row.choice("winner", WINNERS)) if error is None else None,
+        annotator=(kind, row.text("annotator")),
+        criterion=row.text("criterion", "overall"),
+        turn=row.integer("turn", 1, 1) or 1,
+        order=cast(Order, row.choice("order", ("ab", "ba"), "")),
+        replicate=row.integer("replicate", None),
+        probability=row.number("probability", 0, 1),
+        timestamp=row.time("timestamp"),
+        category=row.text("category", ""),
+        error=error,
+    )
+
+
+def import_votes(ledger: Ledger, path: Path) -> int:
+    """Reads a votes file into battles and verdicts.
+
+    A battle joins the ledger's own if that has exactly one between these models on this item and turn; a new one is
+    tied to the models' answers where each has exactly one. Repeated votes of one annotator are replicates, unless a
+    column `id` says that two rows are the same vote, which is an error.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: Something is wrong in the file; nothing was written.
+    """
+    rows = read_table(path, REQUIRED)
+    if rows and "id" in rows[0].values:
+        unique(rows, "id", lambda row: row.text("id"), "every vote has an id of its own")
+    votes = [_vote(row) for row in rows]
+    models = models_by_name(ledger, [name for vote in votes for name in (vote.model_a, vote.model_b)])
+    annotators = annotators_by_name(ledger, [vote.annotator for vote in votes])
+    tags = {vote.item: {"category": vote.category} if vote.category else {} for vote in votes}
+    items = items_by_name(ledger, path, tags)
+    with import_run(ledger, "votes", path) as run_id:
+        rows_of = [BattleRow(items[v.item], models[v.model_a], models[v.model_b], turn=v.turn) for v in votes]
+        battles = _battles(ledger, rows_of)
+        seen: Counter[tuple[Any, ...]] = Counter()
+        verdicts = []
+        for vote, row, battle in zip(votes, rows_of, battles, strict=True):
+            swapped = row.model_a_id > row.model_b_id
+            order = _SWAPPED.get(vote.order, vote.order) if swapped else vote.order
+            annotator = annotators[vote.annotator]
+            unit = (battle, annotator, vote.criterion, order)
+            likely = vote.probability
+            verdicts.append(
+                VerdictRow(
+                    battle,
+                    annotator,
+                    order,
+                    _SWAPPED.get(vote.winner, vote.winner) if swapped else vote.winner,
+                    criterion=vote.criterion,
+                    replicate=seen[unit] if vote.replicate is None else vote.replicate,
+                    probability=1 - likely if swapped and likely is not None else likely,
+                    error=vote.error,
+                    created_at=vote.timestamp,
+                )
+            )
+            seen[unit] += 1
+        ledger.add_verdicts(run_id, verdicts)
+    return len(votes)
+
+
+def _battles(ledger: Ledger, rows: Sequence[BattleRow]) -> list[int]:
+    known: defaultdict[tuple[int, int, int, int], list[int]] = defaultdict(list)
+    columns = (Battle.item_id, Battle.model_a_id, Battle.model_b_id, Battle.turn, Battle.id)
+    items = sorted({row.item_id for row in rows})
+    with ledger.engine.connect() as connection:
+        for chunk in chunks(items):
+            for found in connection.execute(sa.select(*columns).where(Battle.item_id.in_(chunk))):
+                known[found[0], found[1], found[2], found[3]].append(found[4])
+        answers: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for (model_id, item_id, _), (response_id, failed) in stored_responses(connection, items).items():
+            if not failed:
+                answers[model_id, item_id].append(response_id)
+    made = {}
+    for row in rows:
+        if len(known[battle_key(row)[:4]]) == 1:
+            continue
+        a, b = answers[row.model_a_id, row.item_id], answers[row.model_b_id, row.item_id]
+        made[row] = row
+        if len(a) == len(b) == 1 and not known[battle_key(row)[:4]]:
+            made[row] = replace(row, response_a_id=a[0], response_b_id=b[0])
+    ids = dict(zip(made, ledger.add_battles(list(made.values())), strict=True))
+    return [ids[row] if row in ids else known[battle_key(row)[:4]][0] for row in rows]
+
+
+def export_votes(ledger: Ledger, path: Path) -> int:
+    """Writes every human's and judge's verdict, failed ones included (with `error` and no winner).
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    return write_table(path, COLUMNS, _pages(ledger))
+
+
+def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
+    columns = (
+        *(Verdict.id, Battle.item_id, Battle.model_a_id, Battle.model_b_id, Verdict.winner, Verdict.annotator_id),
+        *(Verdict.criterion, Battle.turn, Verdict.order_shown, Verdict.replicate, Verdict.probability),
+        *(Verdict.created_at, Item.tags, Verdict.error),
+    )
+    query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
+    query = query.order_by(Verdict.id).limit(PAGE)
+    last = 0
+    with ledger.engine.connect() as connection:
+        models, annotators = model_names(connection), annotator_names(connection)
+        while found := connection.execute(query.where(Verdict.id > last)).all():
+            items = item_ids(connection, {row[1] for row in found})
+            page = []
+            for row in found:
+                kind, name = annotators[row[5]]
+                who = (items[row[1]], models[row[2]], models[row[3]], row[4], name, kind)
+                page.append((*who, *row[6:12], row[12].get("category"), row[13]))
+            yield page
+            last = found[-1][0]
