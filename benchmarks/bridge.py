@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,20 @@ def run_tasks(
     Raises:
         UserError: A task that does not exist, cannot be built, or cannot be run with this model.
     """
+    with templates_compiled_once():
+        return _run(engine, ledger, run_id, model, model_id, tasks, include, label)
+
+
+def _run(
+    engine: Engine,
+    ledger: Ledger,
+    run_id: int,
+    model: ChatModel,
+    model_id: int,
+    tasks: Sequence[TaskSpec] | Sequence[Loaded],
+    include: Sequence[Path],
+    label: str,
+) -> Report:
     specs = [t for t in tasks if isinstance(t, TaskSpec)]
     loaded = [t for t in tasks if isinstance(t, Loaded)] + (load_tasks(specs, include) if specs else [])
     report = Report()
@@ -209,6 +224,18 @@ def _lm_eval_seeds() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def templates_compiled_once() -> Iterator[None]:
+    """Lets lm-eval compile a task's template once; it does so for each field of each document, most of its own time."""
+    from lm_eval.utils import env
+
+    env.from_string = functools.cache(env.from_string)
+    try:
+        yield
+    finally:
+        del env.from_string
 
 
 @contextlib.contextmanager

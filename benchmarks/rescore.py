@@ -53,6 +53,13 @@ def rescore(
     Raises:
         UserError: The run has no answers to these tasks, or the prompts changed.
     """
+    with bridge.templates_compiled_once():
+        return _rescore(ledger, run_id, tasks, include)
+
+
+def _rescore(
+    ledger: Ledger, run_id: int, tasks: Sequence[TaskSpec], include: Sequence[Path]
+) -> dict[int, bridge.Report]:
     reports: dict[int, bridge.Report] = {}
     loaded = bridge.load_tasks(tasks, include)
     for model_id in _models(ledger, run_id):

@@ -8,6 +8,7 @@ import inspect
 import io
 import math
 import os
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,10 +107,14 @@ def score_task(task: Any, answers: Sequence[tuple[Any, int, int | None, Any]]) -
         raise UserError(f"the task {task.config.task}: a filter fails: {type(error).__name__}: {error}") from error
     finally:
         task._instances = everything
+    drawn = random.getstate()
     for filter_name in next(iter(by_document.values()))[0].filtered_resps:
         for number, instances in by_document.items():
             instances.sort(key=lambda i: i.idx)
+            # Some verifiers draw (IFEval's letter frequency, where the letter is "#"): each document's draw is its own.
+            random.seed(0)
             _score_document(result, filter_name, number, instances, responses.get(number))
+    random.setstate(drawn)
     return result
 
 
@@ -225,19 +230,20 @@ def _expected(scored: Mapping[str, TaskScores], members: Sequence[str]) -> list[
 def _clustered(scores: TaskScores, key: tuple[str, str], value: Any) -> float | None:
     from lm_eval.api.metrics import mean
 
-    from evalkit.stats.intervals import clustered_mean
-
     values = scores.values.get(key, [])
     metadata = scores.task.config.metadata
     cluster = metadata.get("cluster") if isinstance(metadata, dict) else None
-    if values and all(isinstance(v, list) and v for v in values):
+    parts = bool(values) and all(isinstance(v, list) and v for v in values)
+    if not parts and not (cluster and values and scores.task.aggregation().get(key[0]) is mean):
+        return None
+    from evalkit.stats.intervals import clustered_mean
+
+    if parts:
         flat, labels = zip(*((float(x), i) for i, v in enumerate(values) for x in v), strict=True)
         found = clustered_mean(flat, labels)
         # Only where the metric is the plain mean of all parts does this error belong to it.
         return _finite(found.se) if abs(found.value - float(value)) < 1e-9 else None
-    if cluster and values and scores.task.aggregation().get(key[0]) is mean:
-        return _finite(clustered_mean(values, [str(d[cluster]) for d in scores.documents[key]]).se)
-    return None
+    return _finite(clustered_mean(values, [str(d[cluster]) for d in scores.documents[key]]).se)
 
 
 def _finite(value: float) -> float | None:
