@@ -134,9 +134,13 @@ def leaderboard(
     ratings = _rate(ledger, tallied, ids, criterion, wanted, names, min_votes)
     rows = [
         BoardRow(
-            model,
-            *(finite(limits[i]) for limits in (ratings.rating, ratings.lower, ratings.upper)),
-            *(int(counts[i]) for counts in (ratings.rank_low, ratings.rank_high, ratings.votes)),
+            model=model,
+            rating=finite(ratings.rating[i]),
+            lower=finite(ratings.lower[i]),
+            upper=finite(ratings.upper[i]),
+            rank_low=int(ratings.rank_low[i]),
+            rank_high=int(ratings.rank_high[i]),
+            votes=int(ratings.votes[i]),
         )
         for i, model in enumerate(ratings.models)
     ]
@@ -269,11 +273,20 @@ def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCo
             "interval.",
         )
     found = correlate(table, reference=RATING)
-    rows = []
-    for pair in found.pairs:
-        s, k = pair.spearman, pair.kendall
-        values = [finite(v) for v in (s.value, s.lower, s.upper, k.value, k.lower, k.upper)]
-        rows.append(BenchmarkCorrelation(pair.a, pair.n, *values, _note(pair.n, values[0], values[1])))
+    rows = [
+        BenchmarkCorrelation(
+            benchmark=pair.a,
+            n=pair.n,
+            spearman=finite(pair.spearman.value),
+            spearman_lower=finite(pair.spearman.lower),
+            spearman_upper=finite(pair.spearman.upper),
+            kendall=finite(pair.kendall.value),
+            kendall_lower=finite(pair.kendall.lower),
+            kendall_upper=finite(pair.kendall.upper),
+            note=_note(pair.n, finite(pair.spearman.value), finite(pair.spearman.lower)),
+        )
+        for pair in found.pairs
+    ]
     return BenchmarkCorrelations(tuple(rows), found.interval, warnings)
 
 

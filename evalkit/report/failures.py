@@ -151,8 +151,8 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
         )
     definition = (
         f"An answer fails if its task's main metric is below {PASS_FROM:g}. Requests without an answer, and "
-        f"answers that could not be graded, are in no rate. A slice holds at least {MIN_SUPPORT} graded answers; intervals are "
-        "Wilson's, 95%."
+        f"answers that could not be graded, are in no rate. A slice holds at least {MIN_SUPPORT} graded answers; "
+        "intervals are Wilson's, 95%."
     )
     return Failures(tuple(found), definition, tuple(left_out))
 

@@ -112,11 +112,9 @@ def _leader(board: Board | None) -> list[str]:
     if board is None:
         return []
     top = board.rows[0]
-    if top.rating is None or len(board.rows) < 2:
-        return ["The battles do not order the models: " + " ".join(board.warnings)]
-    score = f"{top.rating:.0f} points"
-    if top.lower is not None and top.upper is not None:
-        score += f" [{top.lower:.0f}, {top.upper:.0f}]"
+    if top.rating is None or top.lower is None or top.upper is None or len(board.rows) < 2:
+        return [" ".join(["The votes do not order the models.", *board.warnings])]
+    score = f"{top.rating:.0f} points [{top.lower:.0f}, {top.upper:.0f}]"
     if top.rank_high == 1:
         return [f"{top.model} leads the board with {score}, ahead of every other model."]
     rivals = [row.model for row in board.rows[1:] if row.rank_low == 1] or [board.rows[1].model]
