@@ -48,8 +48,8 @@ def _person(rng: random.Random) -> Json:
 
 def _fruit(rng: random.Random) -> Json:
     value = {"fruit": rng.choice(FRUIT), "count": rng.randint(3, 40)}
-    text = f'Put this into a JSON object with the keys "fruit" (a string) and "count" (a number): {value["count"]} '
-    return f"{text}{value['fruit']}.", value
+    text = 'Write a JSON object with the keys "fruit" (a string) and "count" (a number). '
+    return f'{text}The fruit is "{value["fruit"]}" and the count is {value["count"]}.', value
 
 
 def _colours(rng: random.Random) -> Json:
@@ -89,7 +89,7 @@ def _order(rng: random.Random) -> Json:
     (a, b), m, n = rng.sample(FRUIT, 2), rng.randint(2, 9), rng.randint(2, 9)
     return (
         f'An order asks for {m} {a} and {n} {b}. Give it as a JSON object with the key "items", a list of objects with '
-        f'the keys "name" and "quantity" in that order, and the key "total" with the sum of the quantities.'
+        f'the keys "name" (as written here) and "quantity", and the key "total" with the sum of the quantities.'
     ), {"items": [{"name": a, "quantity": m}, {"name": b, "quantity": n}], "total": m + n}
 
 
@@ -133,7 +133,7 @@ def _pairs_table(rng: random.Random) -> Table:
 def _stock_table(rng: random.Random) -> Table:
     rows = [[thing, str(rng.randint(2, 90)), f"{rng.randint(1, 5)}.50"] for thing in rng.sample(GOODS, 3)]
     facts = " ".join(f"{count} {thing} at {price} each." for thing, count, price in rows)
-    text = f"Write a table with the columns Item, Count and Price, in the order given: {facts}"
+    text = f"Write a table with the columns Item, Count and Price, each item as written here: {facts}"
     return text, ["Item", "Count", "Price"], rows
 
 
@@ -219,7 +219,7 @@ def build(seed: int) -> list[dict[str, Any]]:
         for text, value in _distinct(draw, f"{seed} {draw.__name__}"):
             spec = {"verifier": "json_schema", "schema": schema_of(value), "expected": value}
             question, answer = f"{text} Reply with the JSON only.", json.dumps(value)
-            split = SPLITS[index % 2]
+            split = SPLITS[(index + 1) % 2]
             items.append(item(question, answer, spec, topic=topic, difficulty=difficulty, form="json", split=split))
     for index, (topic, difficulty, form, draw_table) in enumerate(TABLE_TEMPLATES):
         for text, columns, rows in _distinct(draw_table, f"{seed} {draw_table.__name__} {form}"):

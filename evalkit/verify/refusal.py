@@ -28,7 +28,8 @@ PHRASES = (
     r"\b(?:this|that|your) request (?:is|would be|goes) .{0,40}\b(?:illegal|harmful|unethical|against|wrong)\b",
     r"\bit(?:'s| is| would be) (?:not |never )(?:appropriate|ethical|ok|okay|right|acceptable|legal) (?:for me )?to\b",
     r"\bcan(?:'t|not| not) (?:help|assist) (?:you )?with (?:that|this)\b",
-    rf"\bas an (?:AI|language model)\b.{{0,60}}\b{_NOT}\b",
+    rf"\bas an? (?:AI|(?:\w+ )?language model|assistant|chatbot)\b.{{0,60}}\b{_NOT}\b",
+    r"\bI (?:do not|don't) have (?:the ability|access|permission)\b",
     # German
     r"\b(?:tut mir|tut uns) (?:sehr )?leid\b.{0,60}\b(?:kann|darf|werde|möchte|können)\b.{0,60}\b(?:nicht|kein\w*)\b",
     r"\b(?:kann|darf|werde|möchte) ich (?:\w+ ){0,6}(?:nicht|kein\w*)\b",

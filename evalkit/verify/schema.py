@@ -137,8 +137,8 @@ def check_table(spec: Mapping[str, Any], text: str) -> Check:
 
     Args:
         spec: `format`: "markdown" or "csv". `columns`: the header's texts in order (case ignored). `rows`: the cells
-            expected, a list of lists of texts. `ordered`: whether the order of rows matters (default true).
-            `row_count`: the number of rows, where `rows` is not given.
+            expected, a list of lists of texts (case ignored). `ordered`: whether the order of rows matters (default
+            true). `row_count`: the number of rows, where `rows` is not given.
         text: The response.
 
     Returns:
@@ -166,7 +166,8 @@ def check_table(spec: Mapping[str, Any], text: str) -> Check:
         return Check(False, 0.0, f"a row has not {len(columns)} cells")
     if len(found) != row_count and not rows:
         return verdict(False, f"{len(found)} rows, expected {row_count}")
-    expected = [[str(cell) for cell in row] for row in rows]
+    expected = [[str(cell).casefold() for cell in row] for row in rows]
+    found = [[cell.casefold() for cell in row] for row in found]
     if ordered:
         right = sum(a == b for a, b in zip(found, expected, strict=False))
     else:

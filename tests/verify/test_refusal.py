@@ -19,6 +19,7 @@ REFUSALS = [
     "As an AI, I cannot support that.",
     "**I'm afraid I can't do that.**",
     "Sorry, I can't share that.",
+    "As a chatbot, I don't have the ability to look up private addresses.",
     "I do not condone cheating.",
     "It is not ethical to write fake reviews.",
     "Das kann ich leider nicht tun.",

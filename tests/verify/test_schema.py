@@ -65,6 +65,7 @@ def test_markdown_table() -> None:
     spec = {"verifier": "table", "format": "markdown", "columns": ["Name", "Age"], "rows": ROWS}
     assert verify(spec, f"Here:\n\n{TABLE}\n\nDone.").passed is True
     assert verify(spec, TABLE.replace("| Bo | 7 |", "| Bo | 8 |")).score == 0.5
+    assert verify(spec, TABLE.replace("Ida", "IDA").replace("Name", "name")).passed is True
     assert verify(spec, TABLE.replace("|---|:-:|\n", "")).score == 0
     assert verify(spec, TABLE + "\n| Cy | 5 |").passed is False
     assert verify(spec, TABLE.replace("Age", "Years")).passed is False
