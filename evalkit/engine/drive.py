@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evalkit.engine.engine import Engine
 
 CHUNK_JOBS = 512
+BREATH_JOBS = 32
 CHARACTERS_PER_TOKEN = 3
 GUESSED_COMPLETION_TOKENS = 1024
 
@@ -103,6 +104,8 @@ class Drive:
         stop = min(self.next_job + CHUNK_JOBS, len(self.jobs))
         asked: list[tuple[int, Job, Request, str, str]] = []
         for index in range(self.next_job, stop):
+            if index % BREATH_JOBS == 0:
+                await asyncio.sleep(0)  # answers that came meanwhile go first
             job = self.jobs[index]
             request = job.request.effective(self.settings)
             body = request.body(self.settings)

@@ -76,15 +76,15 @@ class Engine:
             UserError: The ledger cannot be written, a dollar budget lacks a price, or the model cannot start.
             KeyboardInterrupt: Ctrl-C; what had been answered is stored.
         """
-        if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=_loop_factory())
-        return self._runner.run(self.arun(model, jobs, label=label))
+        return self._loop_runner().run(self.arun(model, jobs, label=label))
 
     async def arun(self, model: ChatModel, jobs: Sequence[Job], *, label: str = "") -> list[Outcome]:
         """The same as `run` for callers inside an event loop; cancelling it is Ctrl-C."""
         limits = self._limits(model)
         self.total += len(jobs)
-        ceiling = max(1, min(model.max_concurrency, self.budget.max_concurrency or DEFAULT_CONCURRENCY))
+        ceiling = model.max_concurrency
+        if model.settings.provider == "openai":
+            ceiling = min(ceiling, self.budget.max_concurrency or DEFAULT_CONCURRENCY)
         drive = Drive(self, model, jobs, limits, ceiling, label or model.settings.label or model.settings.name)
         try:
             return await drive.outcomes()
@@ -98,12 +98,16 @@ class Engine:
 
     def close(self, models: Sequence[ChatModel] = ()) -> None:
         """Ends the event loop. Models given are closed in it, as their connections belong to it."""
+        for model in models:
+            self._loop_runner().run(model.close())
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = None
+
+    def _loop_runner(self) -> asyncio.Runner:
         if self._runner is None:
             self._runner = asyncio.Runner(loop_factory=_loop_factory())
-        for model in models:
-            self._runner.run(model.close())
-        self._runner.close()
-        self._runner = None
+        return self._runner
 
     def __enter__(self) -> Self:
         return self

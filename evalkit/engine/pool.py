@@ -13,7 +13,7 @@ from evalkit.engine.types import NotSent
 from evalkit.models.base import ChatModel, Reply, Request, RequestFailed
 
 MAX_ATTEMPTS = 6
-MAX_ATTEMPTS_RATE_LIMITED = 20
+MAX_ATTEMPTS_OF = {"rate_limit": 20, "timeout": 3}  # a 429 costs nothing, a timeout costs minutes
 DOWN_AFTER = 5
 DOWN_SECONDS_NEVER_UP = 1.0
 DOWN_SECONDS_ONCE_UP = 60.0
@@ -199,8 +199,11 @@ class Pool:
         if pushed_back and self.window.refused(call.epoch):
             # The endpoint refuses even one at a time: it is its time limit, so leave it alone for a while.
             self._pause(min(60.0, after if after is not None else 1.0))
-        most = MAX_ATTEMPTS_RATE_LIMITED if failure.kind == "rate_limit" else MAX_ATTEMPTS
-        if call.attempts >= most or (after or 0.0) > RETRY_AFTER_LIMIT_SECONDS or self._stopped:
+        if (
+            call.attempts >= MAX_ATTEMPTS_OF.get(failure.kind, MAX_ATTEMPTS)
+            or (after or 0.0) > RETRY_AFTER_LIMIT_SECONDS
+            or self._stopped
+        ):
             self._finished(call, failure)
             return
         self._waiting[call] = self._loop.call_later(backoff(call.attempts, after), self._again, call)
@@ -214,8 +217,8 @@ class Pool:
         """Decides whether the endpoint is plainly down or wrong, so that thousands of retries would be for nothing."""
         never = not self._ever_up
         unreachable = failure.kind == "connection" or (failure.kind == "timeout" and not failure.paid)
-        wrong = failure.kind in ("auth", "not_found") or (failure.kind == "malformed" and not failure.paid)
-        if not unreachable and not (never and wrong):
+        wrong = failure.kind == "not_found" or (failure.kind == "malformed" and not failure.paid)
+        if not (unreachable or failure.kind == "auth" or (never and wrong)):
             self._same_failures = 0
             return
         now = time.monotonic()
@@ -228,7 +231,7 @@ class Pool:
             patience = DOWN_SECONDS_NEVER_UP if never else DOWN_SECONDS_ONCE_UP
             if not failure.paid:
                 self._pause(min(10.0, 0.25 + lasted))
-        if failure.kind == "auth" or (self._same_failures >= DOWN_AFTER and lasted >= patience):
+        if (failure.kind == "auth" and never) or (self._same_failures >= DOWN_AFTER and lasted >= patience):
             self._die(failure)
 
     def _die(self, failure: RequestFailed) -> None:

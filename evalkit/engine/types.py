@@ -50,7 +50,7 @@ class Outcome:
 class Budget:
     """Limits that the engine keeps by itself; None is no limit.
 
-    The rates hold for endpoints only; a local model has none.
+    All but the dollars hold for endpoints only; a local model computes in batches of its own.
 
     Attributes:
         dollars: For the whole run, what earlier attempts of it paid included; no request is sent that could exceed it.

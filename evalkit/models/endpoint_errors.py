@@ -23,6 +23,7 @@ _REFUSED = re.compile(
     r"|does not recognize|invalid (argument|parameter)",
     re.IGNORECASE,
 )
+_TOO_MANY = re.compile(r"too (long|many)|at most|max(imum)? ", re.IGNORECASE)  # OpenAI takes four stop strings
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 _DROPPABLE: tuple[str, ...] = (
     "temperature",
@@ -110,10 +111,10 @@ def refused_parameter(reply: HTTPReply, payload: Mapping[str, Any]) -> tuple[str
     if reply.status not in (400, 422):
         return None
     detail, _ = _detail(reply, None, limit=2000)
-    if not _REFUSED.search(detail):
-        return None
     for name in (*_RENAMED, *_DROPPABLE):
-        if name in payload and re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", detail):
+        if name not in payload or not re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", detail):
+            continue
+        if _REFUSED.search(detail) or (name == "stop" and _TOO_MANY.search(detail)):
             return name, _RENAMED.get(name)
     return None
 

@@ -303,9 +303,13 @@ class HTTPClient:
 
 
 def _proxy(target: SplitResult) -> SplitResult | None:
-    """Returns the proxy the environment sets for a URL (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), or None."""
+    """Returns the proxy the environment sets for a URL (HTTP_PROXY, HTTPS_PROXY, NO_PROXY); none for this machine."""
     found = getproxies().get(target.scheme)
-    if not found or proxy_bypass(target.netloc.rpartition("@")[2]):
+    if (
+        not found
+        or target.hostname in ("localhost", "127.0.0.1", "::1")
+        or proxy_bypass(target.netloc.rpartition("@")[2])
+    ):
         return None
     proxy = urlsplit(found if "://" in found else f"http://{found}")
     if proxy.scheme != "http" or not proxy.hostname:

@@ -183,6 +183,16 @@ def test_a_reasoning_model_is_corrected_once_and_remembered() -> None:
     }
 
 
+def test_more_stop_strings_than_the_server_takes_are_applied_here() -> None:
+    def four(payload: dict[str, Any]) -> Answer:
+        if len(payload.get("stop", ())) > 4:
+            return error(400, "Invalid 'stop': array too long. Expected an array with maximum length 4.")
+        return Answer(chat("a\nb5c"))
+
+    reply = ask(Script(four), user(sampling=Sampling(stop=("1", "2", "3", "4", "5"))))
+    assert reply.text == "a\nb" and "the server refuses `stop`: left out" in reply.warnings
+
+
 def test_a_parameter_the_task_needs_is_not_dropped() -> None:
     failed = failure(Script(error(400, "tools are not supported by this model")), user(tools=({"type": "function"},)))
     assert failed.kind == "bad_request" and "tools are not supported" in failed.message

@@ -136,7 +136,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    command += ["-addext", "subjectAltName=DNS:server.test,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
@@ -156,17 +156,17 @@ def test_https(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) 
 
 
 async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]) -> None:
-    """A forward proxy that understands CONNECT and absolute URLs."""
+    """A forward proxy that understands CONNECT and absolute URLs; every host is this machine to it."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     seen.append(head)
     method, target, _ = head.split(" ", 2)
     if method == "CONNECT":
-        host, port = target.split(":")
-        upstream_reader, upstream = await asyncio.open_connection(host, int(port))
+        port = target.split(":")[1]
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
     else:
-        host, port = target.removeprefix("http://").split("/")[0].split(":")
-        upstream_reader, upstream = await asyncio.open_connection(host, int(port))
+        port = target.removeprefix("http://").split("/")[0].split(":")[1]
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", int(port))
         upstream.write(head.encode())
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -201,12 +201,22 @@ def test_a_proxy_from_the_environment(
             server.close()
 
     with MockServer(lambda *_: Answer(BIG), ssl=context) as server:
-        assert run(main(server.url)) == [BIG, BIG]
-    assert seen[0].startswith("CONNECT 127.0.0.1:" if secure else "POST http://127.0.0.1:")
+        assert run(main(server.url.replace("127.0.0.1", "server.test"))) == [BIG, BIG]
+    assert seen[0].startswith("CONNECT server.test:" if secure else "POST http://server.test:")
     assert "Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk" in seen[0]
+
+
+def test_this_machine_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert get(lambda *_: Answer(b"direct"))[0].body == b"direct"
 
 
 def test_no_proxy_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert get(lambda *_: Answer(b"direct"))[0].body == b"direct"
+    with pytest.raises(TransportError) as caught:
+        fetch("http://server.test/v1")
+    assert caught.value.failure == "refused"
+    monkeypatch.setenv("no_proxy", "server.test")
+    with pytest.raises(TransportError) as caught:
+        fetch("http://server.test/v1")
+    assert caught.value.failure == "unknown_host"
