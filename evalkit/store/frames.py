@@ -71,7 +71,7 @@ def runs(ledger: Ledger, *, limit: int = 100, before: int | None = None) -> pd.D
     page = sa.select(Run.id).order_by(Run.id.desc()).limit(limit)
     if before is not None:
         page = page.where(Run.id < before)
-    sums = [sa.func.coalesce(sa.func.sum(getattr(RunCell, name)), 0) for name in COUNTERS]
+    sums = [_sum(getattr(RunCell, name)) for name in COUNTERS]
     counts = [sa.func.count(sa.distinct(column)) for column in (RunCell.model_id, RunCell.dataset_id)]
     with ledger.engine.connect() as connection:
         ids = list(connection.scalars(page))
@@ -83,6 +83,11 @@ def runs(ledger: Ledger, *, limit: int = 100, before: int | None = None) -> pd.D
             .order_by(Run.id.desc())
         )
         return frame(connection.execute(query), ("run_id", *head[1:], "models", "datasets", *COUNTERS, *tail))
+
+
+def _sum(column: Any) -> sa.ColumnElement[Any]:
+    """A sum in the column's own type (PostgreSQL would make whole numbers decimals), 0 over no rows."""
+    return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), column.type)
 
 
 def models(ledger: Ledger) -> pd.DataFrame:
@@ -121,7 +126,7 @@ def annotators(ledger: Ledger) -> pd.DataFrame:
     """Lists who judges: annotator_id, annotator, annotator_kind, battles (with an outcome), errors (failed verdicts),
     hash, created_at."""
     failed = Tally.outcome == "error"
-    sums = [sa.func.coalesce(sa.func.sum(sa.case((which, Tally.count), else_=0)), 0) for which in (~failed, failed)]
+    sums = [_sum(sa.case((which, Tally.count), else_=0)) for which in (~failed, failed)]
     columns = (Annotator.id, Annotator.name, Annotator.kind, *sums, Annotator.hash, Annotator.created_at)
     query = (
         sa.select(*columns)
