@@ -12,6 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evalkit.errors import UserError
 
+SHAPES = {
+    "model_type": "must be a mapping of keys",
+    "dict_type": "must be a mapping of keys",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "path_type": "must be a path",
+}
 PROVIDERS = ("openai", "hf", "embedded", "vllm", "recorded")
 Positive = Annotated[int, Field(gt=0)]
 
@@ -165,6 +172,8 @@ class Plan(Part):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"two {what} have the name {twice[0]!r}; give one of them another `name`")
+        if "jury" in [j.name for j in self.judges]:
+            raise ValueError("no judge may be called 'jury': that is the name of all of them together")
         unknown = [n for n in self.jury if n not in [j.name for j in self.judges]]
         if unknown:
             raise ValueError(
@@ -197,8 +206,11 @@ def load_plan(path: Path) -> Plan:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path} line {line}: not valid YAML: {error.problem}", code=2) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}", code=2) from error
     if tree is None or not isinstance(data, dict):
         raise UserError(f"{path}: a plan is a mapping with the key `models`; type: evalkit init", code=2)
+    _refuse_repeated_keys(path, tree)
     try:
         plan = Plan.model_validate(data)
     except ValidationError as error:
@@ -206,9 +218,32 @@ def load_plan(path: Path) -> Plan:
     return plan if plan.name else plan.model_copy(update={"name": path.stem})
 
 
+def _refuse_repeated_keys(path: Path, node: yaml.Node, walked: set[int] | None = None) -> None:
+    """YAML itself keeps the last of two equal keys and says nothing."""
+    walked = set() if walked is None else walked
+    if id(node) in walked:  # an alias
+        return
+    walked.add(id(node))
+    children = node.value if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+            if key.value in lines:
+                line, first = key.start_mark.line + 1, lines[key.value]
+                raise UserError(f"{path} line {line}: {key.value}: stands on line {first} already", code=2)
+            lines[key.value] = key.start_mark.line + 1
+        children = [value for _, value in node.value]
+    for child in children:
+        _refuse_repeated_keys(path, child, walked)
+
+
 def _sentences(path: Path, tree: yaml.Node, error: ValidationError) -> list[str]:
     said: dict[str, None] = {}
-    for detail in error.errors():
+    details = error.errors()
+    for detail in details:
+        inner = [d for d in details if d is not detail and d["loc"][: len(detail["loc"])] == detail["loc"]]
+        if detail["type"] == "too_short" and inner:
+            continue  # the list is short only because its wrong entries were left out
         loc = tuple(p for p in detail["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(bool|literal)", p)))
         line = _line(tree, loc)
         field = ".".join(str(p) for p in loc) or "the plan"
@@ -220,6 +255,8 @@ def _sentences(path: Path, tree: yaml.Node, error: ValidationError) -> list[str]
             message = f"unknown key.{hint} Allowed: {', '.join(allowed)}"
         elif kind == "missing":
             message = "this key must be given"
+        elif kind in SHAPES:
+            message = SHAPES[kind]
         else:
             message = message.removeprefix("Value error, ")
             given = detail.get("input")
