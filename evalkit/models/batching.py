@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from evalkit.models.base import ModelSettings, Reply, Request
+from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
 
 Pending = tuple[Request, "Future[Reply]"]
 
@@ -45,11 +45,13 @@ class BatchedModel:
         """Answers one request as part of a batch.
 
         Raises:
-            RequestFailed: The prompt is longer than the context, or asks for what the model cannot do.
+            RequestFailed: The prompt is longer than the context, asks for what the model cannot do, or comes too late.
             UserError: The weights cannot be loaded.
         """
         future: Future[Reply] = Future()
         with self._wake:
+            if self._closed:
+                raise _closed(self.settings)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="evalkit model", daemon=True)
                 self._worker.start()
@@ -83,6 +85,9 @@ class BatchedModel:
                 while not self._pending and not self._closed:
                     self._wake.wait()
                 if self._closed:
+                    for _, future in self._pending:
+                        if future.set_running_or_notify_cancel():
+                            future.set_exception(_closed(self.settings))
                     return
             time.sleep(0.005)  # lets the engine hand over what it still holds, so that the batch is full
             with self._wake:
@@ -100,3 +105,7 @@ class BatchedModel:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
+
+
+def _closed(settings: ModelSettings) -> RequestFailed:
+    return RequestFailed("connection", f"{settings.label or settings.name} has been closed")

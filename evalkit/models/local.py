@@ -15,6 +15,8 @@ from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed, ca
 from evalkit.models.batching import BatchedModel, Pending
 from evalkit.models.tokens import Tokens, split_reasoning
 
+_Row = tuple[Request, "Future[Reply]", list[int]]  # with the prompt's token ids
+
 
 def auto_dtype() -> str:
     """Returns bfloat16 where the hardware multiplies it (a GPU, AMX, AVX-512 BF16), else float32.
@@ -58,7 +60,11 @@ class LocalModel(BatchedModel):
         if self._tokens is None:
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(**self._where())
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(**self._where(), trust_remote_code=False)
+            except Exception as error:
+                reason = str(error).strip().split("\n")[0]
+                raise UserError(f"{self.path}: transformers cannot load its tokenizer: {reason}") from error
             self._tokens = Tokens(tokenizer, self.settings.extra.get("chat_template_kwargs", {}))
         return self._tokens
 
@@ -81,18 +87,19 @@ class LocalModel(BatchedModel):
         with self._loading:
             if self._model is None:
                 import torch
+                from safetensors import SafetensorError
                 from transformers import AutoModelForCausalLM
                 from transformers.utils import logging
 
                 logging.set_verbosity_error()
                 logging.disable_progress_bar()
                 dtype = torch.bfloat16 if self.settings.dtype == "bfloat16" else torch.float32
-                where = self._where()
+                where = self._where() | {"trust_remote_code": False}
                 if self.path.suffix != ".gguf":
                     where["use_safetensors"] = True  # other formats are pickles, which run code when opened
                 try:
                     model = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype)
-                except (OSError, ValueError, KeyError, RuntimeError) as error:
+                except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
                     reason = str(error).strip().split("\n")[0]
                     raise UserError(
                         f"{self.path}: transformers cannot load this as a language model: {reason}"
@@ -122,29 +129,44 @@ class LocalModel(BatchedModel):
         return int(stated or getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
 
     def _generate(self, batch: Sequence[Pending]) -> None:
+        limit = self._context_length(self.load())
+        rows: list[_Row] = []
+        for request, future in batch:
+            try:
+                ids = self.tokens.encode(self.tokens.render(request))
+            except RequestFailed as failure:
+                future.set_exception(failure)
+                continue
+            if len(ids) >= limit:
+                future.set_exception(_too_long(self.settings, len(ids), limit))
+            else:
+                rows.append((request, future, ids))
+        # A row that the context cuts short runs alone: its neighbours may write on.
+        wanted = batch[0][0].sampling.max_tokens or 512
+        fitting = [row for row in rows if len(row[2]) + wanted <= limit]
+        for group in [fitting, *([row] for row in rows if len(row[2]) + wanted > limit)]:
+            if group:
+                self._generate_rows(group, min(wanted, limit - max(len(ids) for _, _, ids in group)))
+
+    def _generate_rows(self, rows: Sequence[_Row], new_tokens: int) -> None:
         import torch
 
         from evalkit.models.local_sampling import GenerationHooks, generation_logprobs
 
         model, tokenizer = self.load(), self.tokens.tokenizer
-        limit = self._context_length(model)
-        rows: list[tuple[Request, Future[Reply], list[int]]] = []
-        for request, future in batch:
-            ids = self.tokens.encode(self.tokens.render(request))
-            if len(ids) >= limit:
-                future.set_exception(_too_long(self.settings, len(ids), limit))
-            else:
-                rows.append((request, future, ids))
-        if not rows:
-            return
         sampling = rows[0][0].sampling
         longest = max(len(ids) for _, _, ids in rows)
-        new_tokens = min(sampling.max_tokens or 512, limit - longest)
         pad, device = tokenizer.pad_token_id, model.device
         input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for _, _, ids in rows], device=device)
         mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for _, _, ids in rows], device=device)
         wants_logprobs = any(r.logprobs is not None for r, _, _ in rows)
-        hooks = GenerationHooks(tokenizer, sampling, longest, [_draw_seed(r) for r, _, _ in rows])
+        hooks = GenerationHooks(
+            tokenizer,
+            model.generation_config,
+            sampling,
+            [len(ids) for _, _, ids in rows],
+            [_draw_seed(r) for r, _, _ in rows],
+        )
         started = time.perf_counter()
         with torch.inference_mode():
             out = model.generate(

@@ -17,16 +17,22 @@ class GenerationHooks:
 
     Args:
         tokenizer: Of the model.
+        config: The model's generation config: it may name more end tokens than the tokenizer does.
         sampling: Parameters that all rows share.
-        prompt_length: Padded length of the prompts in tokens.
+        lengths: Of each row's prompt in tokens, without the padding on its left.
         seeds: One for each row.
     """
 
-    def __init__(self, tokenizer: Any, sampling: Sampling, prompt_length: int, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, config: Any, sampling: Sampling, lengths: Sequence[int], seeds: Sequence[int]
+    ) -> None:
         self.tokenizer = tokenizer
         self.sampling = sampling
-        self.prompt_length = prompt_length
+        self.lengths = lengths
+        self.prompt_length = max(lengths)
         self.seeds = seeds
+        ends = config.eos_token_id
+        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         eos = tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
         self.stop = [s for s in dict.fromkeys([*sampling.stop, eos]) if s]
 
@@ -46,8 +52,22 @@ class GenerationHooks:
 
         s, hooks = self.sampling, self
         arguments: dict[str, Any] = {}
+        processors: list[Any] = []
         if s.repetition_penalty is not None:
-            arguments["repetition_penalty"] = s.repetition_penalty
+            penalty = float(s.repetition_penalty)
+
+            class Penalty(LogitsProcessor):  # type: ignore[misc]
+                """transformers' own would take a row's padding for text, and the padding is often an end token."""
+
+                def __call__(self, input_ids: Any, scores: Any) -> Any:
+                    scores = scores.clone()
+                    for row, length in enumerate(hooks.lengths):
+                        seen = input_ids[row, hooks.prompt_length - length :].unique()
+                        said = scores[row, seen]
+                        scores[row, seen] = torch.where(said < 0, said * penalty, said / penalty)
+                    return scores
+
+            processors.append(Penalty())
 
         if s.temperature:
             warpers: list[Any] = [TemperatureLogitsWarper(float(s.temperature))]
@@ -64,8 +84,9 @@ class GenerationHooks:
                     uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in generators])
                     return scores - torch.log(-torch.log(uniform.clamp_min(1e-20))).to(scores.device)
 
-            arguments["logits_processor"] = LogitsProcessorList([Draw()])
+            processors.append(Draw())
 
+        arguments["logits_processor"] = LogitsProcessorList(processors)
         if s.stop:
             tail = max(len(self.tokenizer.encode(t, add_special_tokens=False)) for t in s.stop) + 2
 
@@ -87,9 +108,15 @@ class GenerationHooks:
         Returns:
             The text without the stop string, the number of tokens really generated, and the finish reason.
         """
-        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        used = next((i + 1 for i, t in enumerate(tokens) if t in ends), len(tokens))
-        ended = used > 0 and tokens[used - 1] in ends
+        end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
+        before = self.tokenizer.decode(list(tokens[:end]))
+        if any(stop in before for stop in self.sampling.stop):
+            used = end  # what follows a stop string is padding, until the last row of the batch has ended
+            while used and tokens[used - 1] == self.tokenizer.pad_token_id:
+                used -= 1
+        else:
+            used = min(end + 1, len(tokens))
+        ended = end < len(tokens)
         # All of them, as lm-eval does: what follows an end token is padding, which decodes to nothing.
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         whole = text

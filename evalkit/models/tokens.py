@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.models.base import Request
+from jinja2 import TemplateError
+
+from evalkit.models.base import Request, RequestFailed
 
 
 class Tokens:
@@ -32,20 +34,26 @@ class Tokens:
         """Returns what the model sees: the raw prompt, or the chat through its template.
 
         Without a template it is the messages' contents, a blank line between.
+
+        Raises:
+            RequestFailed: The template refuses this conversation, as some do with a system prompt.
         """
         if request.prompt is not None:
             return request.prompt
         if not self.has_chat_template:
             return "\n\n".join(str(m["content"]) for m in request.messages)
         goes_on = request.messages[-1].get("role") == "assistant"
-        text: str = self.tokenizer.apply_chat_template(
-            [dict(m) for m in request.messages],
-            tools=[dict(t) for t in request.tools] or None,
-            tokenize=False,
-            add_generation_prompt=not goes_on,
-            continue_final_message=goes_on,
-            **self.template_arguments,
-        )
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [dict(m) for m in request.messages],
+                tools=[dict(t) for t in request.tools] or None,
+                tokenize=False,
+                add_generation_prompt=not goes_on,
+                continue_final_message=goes_on,
+                **self.template_arguments,
+            )
+        except TemplateError as error:
+            raise RequestFailed("bad_request", f"the chat template refuses this conversation: {error}") from error
         return text
 
     def encode(self, text: str) -> list[int]:
@@ -58,16 +66,16 @@ class Tokens:
     def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Returns token ids of context and continuation.
 
-        Spaces at the context's end move to the continuation; both are encoded together, then split. An empty
-        context is the BOS (or EOS) token alone.
+        Spaces at the context's end move to the continuation; both are encoded together, then split. What is left of
+        an empty context is the BOS (or EOS) token alone.
         """
-        if not context:
+        stripped = context.rstrip()
+        continuation = context[len(stripped) :] + continuation
+        if not stripped:
             tokenizer = self.tokenizer
             prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
             ids = list(tokenizer.encode(continuation, add_special_tokens=False))
             return ([ids[0]], ids[1:]) if ids and ids[0] == prefix else ([prefix], ids)
-        stripped = context.rstrip()
-        continuation = context[len(stripped) :] + continuation
         head = self.encode(stripped)
         return head, self.encode(stripped + continuation)[len(head) :]
 

@@ -82,10 +82,16 @@ class VllmModel(BatchedModel):
                 inputs = [context + continuation for context, continuation in encoded]
                 wanted = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1)] * len(inputs)
             else:
-                inputs = [self.tokens.encode(self.tokens.render(request))]
+                try:
+                    inputs = [self.tokens.encode(self.tokens.render(request))]
+                except RequestFailed as failure:
+                    future.set_exception(failure)
+                    spans.append((-1, []))
+                    continue
                 wanted = [SamplingParams(**_parameters(request))]
             if max(map(len, inputs)) >= limit:
-                message = f"the prompt has {max(map(len, inputs))} tokens, {self.source} takes {limit - 1} at most"
+                who = self.settings.label or self.settings.name
+                message = f"the prompt has {max(map(len, inputs))} tokens, {who} takes {limit - 1} at most"
                 future.set_exception(RequestFailed("context_length", message))
                 spans.append((-1, []))
                 continue
