@@ -127,7 +127,10 @@ def _check(text: str, request: Request, finish: str | None, completion_tokens: i
     limit = request.sampling.max_tokens
     if limit is not None and completion_tokens is not None and completion_tokens > limit:
         warnings.append("the server ignores `max_tokens`: the answer is longer")
-    if request.response_schema is not None and text and finish != "length" and not _fits(text, request.response_schema):
+    schema = request.response_schema
+    # An answer cut off in the middle cannot be parsed, but whether it begins as JSON does can be seen.
+    kept = schema is None or not text or (text.lstrip()[:1] in '{["' if finish == "length" else _fits(text, schema))
+    if not kept:
         warnings.append("the server ignores `response_format`: the answer is not JSON that fits the schema")
     return text, warnings
 
