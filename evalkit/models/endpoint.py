@@ -137,14 +137,17 @@ class EndpointModel:
         if self._no_logprobs:
             raise RequestFailed("unsupported", NO_LOGPROBS)
         echoed, seconds, tokens, served = await self._echo([c + t for c, t in request.pairs])
-        results = []
+        results, counted = [], dict[str, int]()
         for logprobs, (context, continuation) in zip(echoed, request.pairs, strict=True):
-            start = continuation_start(logprobs, context, continuation)
+            stripped = context.rstrip()  # spaces at the end belong to the continuation, as for lm-eval
+            start = continuation_start(logprobs, stripped, context[len(stripped) :] + continuation)
             if start is None:
                 # Characters of several tokens: count the context's tokens instead, as lm-eval does.
-                (alone,), more, extra, _ = await self._echo([context])
-                start = len(alone["tokens"]) - 1
-                seconds, tokens = seconds + more, tokens + extra
+                if stripped not in counted:
+                    (alone,), more, extra, _ = await self._echo([stripped])
+                    counted[stripped] = len(alone["tokens"]) - 1
+                    seconds, tokens = seconds + more, tokens + extra
+                start = counted[stripped]
             results.append(score(logprobs, start))
         best = max(range(len(results)), key=lambda i: results[i][0])
         return Reply(
