@@ -121,11 +121,17 @@ def list_tasks(include: Sequence[Path] = ()) -> list[TaskInfo]:
     for source, root in [("starter", HERE / "starter"), ("mirror", HERE / "mirror"), *((str(p), p) for p in include)]:
         for path in sorted(root.rglob("*.yaml")):
             config = read_yaml(path)
-            rows.update((info.name, info) for info in _describe(config, source))
+            found = list(_describe(config, source))
+            rows.update((info.name, info) for info in found)
+            tags = config.get("tag") or []
+            for tag in [tags] if isinstance(tags, str) else tags:
+                if found and tag not in rows:
+                    rows[tag] = TaskInfo(tag, "tag", source, "", f"every task tagged {tag}", "")
     folder = lm_eval_tasks()
     for file, about in KNOWN.values():
         for info in _describe(read_yaml(folder / file), "mirror"):
             rows[info.name] = replace(info, description=about)
+    rows["truthfulqa"] = TaskInfo("truthfulqa", "tag", "mirror", "", "every task tagged truthfulqa", "")
     return sorted(rows.values(), key=lambda r: (r.source, r.name))
 
 

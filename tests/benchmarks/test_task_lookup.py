@@ -119,6 +119,7 @@ def test_own_task_files(task_folder: Path, tmp_path: Path) -> None:
 def test_the_list_is_quick_and_imports_nothing_heavy(data: Path, task_folder: Path) -> None:
     names = {info.name: info for info in list_tasks([task_folder])}
     assert {"gsm8k", "mmlu", "math500", "starter_arithmetic", "tiny", "tiny_choice"} <= names.keys()
+    assert names["starter"].kind == "tag" and "_base" not in names
     assert names["humaneval"].obstacle == "needs a sandbox"
     assert names["truthfulqa_mc1"].obstacle and not names["gsm8k"].obstacle
     assert names["tiny_choice"].output_type == "multiple_choice" and names["mmlu"].kind == "group"
