@@ -64,7 +64,7 @@ def adhoc_plan(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}", code=2) from error
+        raise UserError((where and f"{where}: ") + first["msg"].removeprefix("Value error, "), code=2) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "plan.yaml"
@@ -81,5 +81,8 @@ def _generation(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals:
             raise UserError(f"--gen_kwargs: {part!r} is not key=value", code=2)
-        pairs[key.strip()] = yaml.safe_load(value)
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--gen_kwargs: {part!r} is not key=value with a plain value", code=2) from error
     return pairs

@@ -105,11 +105,21 @@ def _csv_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     try:
         for row in reader:
-            given: dict[str, Any] = {k: v for k, v in row.items() if k is not None and v}
+            where = f"{path} line {reader.line_num}"
+            if None in row:
+                raise UserError(f"{where}: it has more cells than the header; quote cells that hold commas", code=2)
+            given: dict[str, Any] = {k: v for k, v in row.items() if v}
             for key in ("messages", "verify", "tags"):
                 if key in given:
-                    given[key] = json.loads(given[key])
+                    given[key] = _json_cell(given[key], f"{where}: field {key}")
             rows.append((reader.line_num, given))
-    except (csv.Error, ValueError) as error:
+    except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num}: {error}", code=2) from error
     return rows
+
+
+def _json_cell(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON: {error}", code=2) from error
