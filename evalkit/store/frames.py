@@ -177,18 +177,15 @@ def scores(ledger: Ledger, run_id: int | None = None, *, wide: bool = False) -> 
         query = query.where(Score.run_id == run_id)
     with ledger.engine.connect() as connection:
         models = model_names(connection)
-        newest = {(row.model_id, row.name, row.metric): row for row in connection.execute(query)}
-    rows = [(r[0], r[1], models[r[1]], r[2], r.name, *r[3:9]) for r in newest.values()]
-    table = frame(rows, ("run_id", "model_id", "model", "dataset_id", "dataset", *names[3:]))
+        newest = {(row[1], row[9], row[3]): row for row in connection.execute(query).all()}
     if not wide:
-        return table
-    table["metric"] = [d if m == "score" else f"{d}:{m}" for d, m in zip(table.dataset, table.metric, strict=True)]
-    order = list(dict.fromkeys(table.metric))
-    return (
-        table.pivot(index="model", columns="metric", values="value")
-        .reindex(columns=order)
-        .rename_axis(columns=None)
-        .reset_index()
+        rows = [(r[0], r[1], models[r[1]], r[2], r[9], *r[3:9]) for r in newest.values()]
+        return frame(rows, ("run_id", "model_id", "model", "dataset_id", "dataset", *names[3:]))
+    cells = {(models[m], d if metric == "score" else f"{d}:{metric}"): row[4] for (m, d, metric), row in newest.items()}
+    down, across = ([*dict.fromkeys(key[side] for key in cells)] for side in (0, 1))
+    down.sort()
+    return frame(
+        ([model, *(cells.get((model, name)) for name in across)] for model in down), ("model", *across), across
     )
 
 
@@ -211,10 +208,14 @@ def tally(
         annotator_id, annotator, annotator_kind, criterion, turn, model_a_id, model_b_id, model_a, model_b, winner
         (model_a, model_b, tie, both_bad), count.
     """
-    columns = (Tally.criterion, Tally.turn, Tally.model_a_id, Tally.model_b_id, Tally.outcome, Tally.count)
-    query: Query = sa.select(Annotator.id, Annotator.name, Annotator.kind, *columns).join(Tally).where(Tally.count > 0)
+    import numpy as np
+    import pandas as pd
+
+    numbers = ("annotator_id", "turn", "model_a_id", "model_b_id", "count")
+    columns = [getattr(Tally, name) for name in numbers]
+    query: Query = sa.select(*columns, Tally.criterion, Tally.outcome).where(Tally.count > 0)
     with ledger.engine.connect() as connection:
-        query = _judged(connection, query, Tally.annotator_id, annotators, kind)
+        query = _judged(connection, query.join(Annotator), Tally.annotator_id, annotators, kind)
         if criterion is not None:
             query = query.where(Tally.criterion == criterion)
         if not errors:
@@ -222,10 +223,27 @@ def tally(
         if models is not None:
             ids = model_ids(connection, models)
             query = query.where(Tally.model_a_id.in_(ids), Tally.model_b_id.in_(ids))
+        found = connection.execute(query).all()
         names = model_names(connection)
-        rows = [(*row[:7], names[row[5]], names[row[6]], *row[7:]) for row in connection.execute(query)]
-    who = ("annotator_id", "annotator", "annotator_kind", "criterion", "turn")
-    return frame(rows, (*who, "model_a_id", "model_b_id", "model_a", "model_b", "winner", "count"))
+        who = {row[0]: row for row in connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind))}
+    # Column by column: this is the board's whole input, tens of thousands of rows where there are many models.
+    cells = list(zip(*found, strict=True)) or [()] * 7
+    table = {name: np.array(cell, dtype=np.int64) for name, cell in zip(numbers, cells, strict=False)}
+    for side in ("model_a", "model_b"):
+        table[side] = _named(table[f"{side}_id"], names)
+    table["annotator"] = _named(table["annotator_id"], {key: row[1] for key, row in who.items()})
+    table["annotator_kind"] = _named(table["annotator_id"], {key: row[2] for key, row in who.items()})
+    table["criterion"], table["winner"] = (np.array(cell, dtype=object) for cell in cells[5:])
+    order = ("annotator_id", "annotator", "annotator_kind", "criterion", "turn", "model_a_id", "model_b_id")
+    return pd.DataFrame({name: table[name] for name in (*order, "model_a", "model_b", "winner", "count")})
+
+
+def _named(ids: Any, names: dict[int, str]) -> Any:
+    import numpy as np
+
+    lookup = np.full(max(names, default=0) + 1, "", dtype=object)
+    lookup[list(names)] = list(names.values())
+    return lookup[ids]
 
 
 def _judged(

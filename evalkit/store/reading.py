@@ -22,12 +22,12 @@ NUMBERS = {
 }
 
 
-def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
+def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str], numbers: Collection[str] = NUMBERS) -> pd.DataFrame:
     """Returns rows as a DataFrame; columns of numbers have NaN where one is missing."""
     import pandas as pd
 
     table = pd.DataFrame.from_records([tuple(row) for row in rows], columns=list(columns))
-    for name in NUMBERS.intersection(columns):
+    for name in set(numbers).intersection(columns):
         table[name] = pd.to_numeric(table[name])
     return table
 
@@ -94,13 +94,11 @@ def _some(names: Sequence[str]) -> str:
     return f"there are: {', '.join(names[:10])}" if names else "there are none"
 
 
-def item_names(connection: sa.Connection, items: Collection[int], datasets: Collection[int] = ()) -> dict[int, str]:
-    """Returns the source's own names of items, of the datasets given or else of the first that has the item."""
+def item_names(connection: sa.Connection, items: Collection[int]) -> dict[int, str]:
+    """Returns the source's own names of items, of the first dataset that has them."""
     names: dict[int, str] = {}
     for chunk in chunks(sorted(set(items))):
         query = sa.select(DatasetItem.item_id, DatasetItem.name).where(DatasetItem.item_id.in_(chunk))
-        if datasets:
-            query = query.where(DatasetItem.dataset_id.in_(datasets))
         for item_id, name in connection.execute(query.order_by(DatasetItem.dataset_id, DatasetItem.position)):
             names.setdefault(item_id, name)
     return names

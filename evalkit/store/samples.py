@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from evalkit.errors import UserError
 from evalkit.store.ledger import Ledger
-from evalkit.store.reading import dataset_ids, frame, item_names, model_ids, model_names
+from evalkit.store.reading import dataset_ids, frame, model_ids, model_names
 from evalkit.store.schema import Annotator, Dataset, DatasetItem, Grade, Item, Response, RunCell, RunResponse
 from evalkit.store.writing import chunks
 
@@ -57,16 +58,17 @@ def responses(
         start = _place(connection, run_id, after) if isinstance(after, int) else after
         # Cell by cell, not by one query over the run: a filter then never walks over rows that it drops.
         links: list[tuple[int, int, int, bool]] = []
+        query = _links(failed)
         for model_id, dataset_id, n, errors in connection.execute(cells.order_by(RunCell.model_id, RunCell.dataset_id)):
             matching = n if failed is None else errors if failed else n - errors
             if not matching or (start and (model_id, dataset_id) < start[:2]):
                 continue
-            rest = None if limit is None else limit + 1 - len(links)
+            rest = matching if limit is None else limit + 1 - len(links)
             if rest == 0:
                 break
             first = start[2] if start and (model_id, dataset_id) == start[:2] else 0
-            found = connection.execute(_links(run_id, model_id, dataset_id, failed, first, rest))
-            links.extend((model_id, dataset_id, row[0], bool(row[1])) for row in found)
+            place = {"run": run_id, "model": model_id, "dataset": dataset_id, "after": first, "rest": rest}
+            links.extend((model_id, dataset_id, row[0], bool(row[1])) for row in connection.execute(query, place))
         more = limit is not None and len(links) > limit
         links = links[:limit]
         table = _rows(connection, links, texts)
@@ -74,19 +76,17 @@ def responses(
     return table
 
 
-def _links(
-    run_id: int, model_id: int, dataset_id: int, failed: bool | None, after: int, limit: int | None
-) -> sa.Select[int, bool]:
+def _links(failed: bool | None) -> sa.Select[int, bool]:
     query = sa.select(RunResponse.response_id, RunResponse.cached).where(
-        RunResponse.run_id == run_id,
-        RunResponse.model_id == model_id,
-        RunResponse.dataset_id == dataset_id,
-        RunResponse.response_id > after,
+        RunResponse.run_id == sa.bindparam("run"),
+        RunResponse.model_id == sa.bindparam("model"),
+        RunResponse.dataset_id == sa.bindparam("dataset"),
+        RunResponse.response_id > sa.bindparam("after"),
     )
     if failed is not None:
         # Written bare, or SQLite does not see the partial index on failures.
         query = query.where(sa.literal_column("run_response.failed" if failed else "NOT run_response.failed"))
-    return query.order_by(RunResponse.response_id).limit(limit)
+    return query.order_by(RunResponse.response_id).limit(sa.bindparam("rest"))
 
 
 def _place(connection: sa.Connection, run_id: int, response_id: int) -> Cursor:
@@ -119,14 +119,26 @@ def _rows(connection: sa.Connection, links: list[tuple[int, int, int, bool]], te
     in_page = {link[1] for link in links}
     query = sa.select(Dataset.id, Dataset.name).where(Dataset.id.in_(in_page))
     datasets = {row[0]: row[1] for row in connection.execute(query)}
-    items = {one: item_names(connection, {found[k[2]][1] for k in links if k[1] == one}, [one]) for one in in_page}
+    items = _item_names(connection, {found[link[2]][1] for link in links}, in_page)
     rows = []
     for model_id, dataset_id, response_id, cached in links:
         row = found[response_id]
         place = (response_id, model_id, models[model_id], dataset_id, datasets[dataset_id])
-        rows.append((*place, row[1], items[dataset_id].get(row[1], ""), row[2], cached, *row[3:]))
+        rows.append((*place, row[1], items.get((dataset_id, row[1]), ""), row[2], cached, *row[3:]))
     head = ("response_id", "model_id", "model", "dataset_id", "dataset", "item_id", "item", "sample", "cached")
     return frame(rows, (*head, *(column.key for column in columns[3:])))
+
+
+def _item_names(
+    connection: sa.Connection, items: Collection[int], datasets: Collection[int]
+) -> dict[tuple[int, int], str]:
+    names: dict[tuple[int, int], str] = {}
+    columns = (DatasetItem.dataset_id, DatasetItem.item_id, DatasetItem.name)
+    for chunk in chunks(sorted(items)):
+        query = sa.select(*columns).where(DatasetItem.item_id.in_(chunk), DatasetItem.dataset_id.in_(datasets))
+        for row in connection.execute(query.order_by(DatasetItem.position)):
+            names.setdefault((row[0], row[1]), row[2])
+    return names
 
 
 def sample(ledger: Ledger, response_id: int) -> dict[str, Any]:
