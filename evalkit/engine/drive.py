@@ -130,6 +130,7 @@ class Drive:
         entry = self.entries[key] = _Entry()
         if stored is not None:
             entry.result, entry.stored = stored.reply, stored
+            self._note_warnings(stored.reply)
         elif self.engine.offline:
             entry.result = NotSent("missing", "offline, and the ledger has no answer to this request")
         else:
@@ -147,12 +148,15 @@ class Drive:
         entry = call.owner
         assert isinstance(entry, _Entry)
         entry.result, entry.attempts = result, call.attempts
-        if isinstance(result, Reply):
-            for sentence in result.warnings:
-                self.engine.note_warning(self.name, sentence)
+        self._note_warnings(result)
         waiting, entry.waiting = entry.waiting, []
         for index, job, body, key in waiting:
             self._store(entry, index, job, body, key)
+
+    def _note_warnings(self, result: Reply | RequestFailed) -> None:
+        if isinstance(result, Reply):
+            for sentence in result.warnings:
+                self.engine.note_warning(self.name, sentence)
 
     def _store(self, entry: _Entry, index: int, job: Job, body: str, key: str) -> None:
         """Stores an entry's result for one job: the first row is the paid one, further items get copies at no cost."""
