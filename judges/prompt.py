@@ -77,7 +77,7 @@ class JudgePrompt(BaseModel):
 
 def _fenced(text: str) -> str:
     """Breaks our own tags inside material under judgment, so that it cannot end its fence and speak as the prompt."""
-    return re.sub(r"<(/?)(request|answer_[12])\s*>", r"‹\1\2›", text)
+    return re.sub(r"<(?=\s*/?\s*(?:request|answer_[12])\b)", "‹", text, flags=re.IGNORECASE)
 
 
 def load_prompt(name: str) -> JudgePrompt:
@@ -94,11 +94,14 @@ def load_prompt(name: str) -> JudgePrompt:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         prompt = JudgePrompt.model_validate(data)
         prompt.render("", "", "")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})", code=2) from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}", code=2) from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}", code=2) from error
+        where = ".".join(map(str, first["loc"])) or "the prompt"
+        raise UserError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}", code=2) from error
     except TemplateError as error:
         raise UserError(f"{path}: messages: {error}; a template may use prompt, first and second", code=2) from error
     return prompt
