@@ -12,7 +12,6 @@ from evalkit.adhoc import adhoc_plan, write_example
 from evalkit.errors import UserError
 from evalkit.plan import Plan, load_plan
 
-
 JUDGES = "models: [hf/x]\narena: {prompts: p}\njudges:\n"
 
 
