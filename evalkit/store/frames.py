@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import annotator_ids, dataset_ids, frame, item_names, model_ids, model_names
-from evalkit.store.rows import AnnotatorKind
+from evalkit.store.rows import WINNERS, AnnotatorKind
 from evalkit.store.samples import responses, sample
 from evalkit.store.schema import (
     Annotator,
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 COUNTERS = ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens", "cost", "seconds")
+PAIR = ("annotator_id", "criterion", "turn", "model_a_id", "model_b_id")
 Ref = int | str
 Query = sa.Select[*tuple[Any, ...]]
 
@@ -211,29 +212,30 @@ def tally(
     import numpy as np
     import pandas as pd
 
-    numbers = ("annotator_id", "turn", "model_a_id", "model_b_id", "count")
-    columns = [getattr(Tally, name) for name in numbers]
-    query: Query = sa.select(*columns, Tally.criterion, Tally.outcome).where(Tally.count > 0)
+    # One row a pair leaves the database, not one an outcome: this is the board's whole input, and rows cost most.
+    outcomes = WINNERS + (("error",) if errors else ())
+    pair = [getattr(Tally, name) for name in PAIR]
+    counts = [_sum(sa.case((Tally.outcome == outcome, Tally.count), else_=0)) for outcome in outcomes]
+    query: Query = sa.select(*pair, *counts).group_by(*pair).order_by(*pair)
     with ledger.engine.connect() as connection:
         query = _judged(connection, query.join(Annotator), Tally.annotator_id, annotators, kind)
         if criterion is not None:
             query = query.where(Tally.criterion == criterion)
-        if not errors:
-            query = query.where(Tally.outcome != "error")
         if models is not None:
             ids = model_ids(connection, models)
             query = query.where(Tally.model_a_id.in_(ids), Tally.model_b_id.in_(ids))
         found = connection.execute(query).all()
         names = model_names(connection)
-        who = {row[0]: row for row in connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind))}
-    # Column by column: this is the board's whole input, tens of thousands of rows where there are many models.
-    cells = list(zip(*found, strict=True)) or [()] * 7
-    table = {name: np.array(cell, dtype=np.int64) for name, cell in zip(numbers, cells, strict=False)}
-    for side in ("model_a", "model_b"):
-        table[side] = _named(table[f"{side}_id"], names)
-    table["annotator"] = _named(table["annotator_id"], {key: row[1] for key, row in who.items()})
-    table["annotator_kind"] = _named(table["annotator_id"], {key: row[2] for key, row in who.items()})
-    table["criterion"], table["winner"] = (np.array(cell, dtype=object) for cell in cells[5:])
+        who = connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind)).all()
+    counted = np.array([row[5:] for row in found], dtype=np.int64).reshape(len(found), len(outcomes))
+    at, outcome = np.nonzero(counted)
+    table = {name: np.array([row[i] for row in found], dtype=object)[at] for i, name in enumerate(PAIR)}
+    for name in ("annotator_id", "turn", "model_a_id", "model_b_id"):
+        table[name] = table[name].astype(np.int64)
+    table["annotator"] = _named(table["annotator_id"], {row[0]: row[1] for row in who})
+    table["annotator_kind"] = _named(table["annotator_id"], {row[0]: row[2] for row in who})
+    table["model_a"], table["model_b"] = (_named(table[f"{side}_id"], names) for side in ("model_a", "model_b"))
+    table["winner"], table["count"] = np.array(outcomes, dtype=object)[outcome], counted[at, outcome]
     order = ("annotator_id", "annotator", "annotator_kind", "criterion", "turn", "model_a_id", "model_b_id")
     return pd.DataFrame({name: table[name] for name in (*order, "model_a", "model_b", "winner", "count")})
 

@@ -99,11 +99,14 @@ def judge(ledger: Ledger, load: Load, n: int) -> list[dict[str, Any]]:
     """Writes n verdicts by two judges in both orders, and a metric for every model and task."""
     judges = [ledger.add_annotator("judge", f"judge-{i}", {}) for i in range(2)]
     rng = load.rng
-    pairs = [rng.sample(load.models, 2) for _ in range(n // 4)]
+    fights: dict[tuple[int, int, int, int], None] = {}
+    while len(fights) < n // 4:
+        a, b = sorted(rng.sample(load.models, 2))
+        fights[rng.choice(load.items), a, b, rng.choice([1, 2])] = None
+    pairs = list(fights)
     wall = 0.0
     for start in range(0, len(pairs), 2500):
-        part = pairs[start : start + 2500]
-        battles = [BattleRow(load.items[i % ITEMS], a, b, turn=i // ITEMS + 1) for i, (a, b) in enumerate(part, start)]
+        battles = [BattleRow(item, a, b, turn=turn) for item, a, b, turn in pairs[start : start + 2500]]
         before = time.perf_counter()
         ids = ledger.add_battles(battles)
         winners: list[Any] = [rng.choice(["model_a", "model_b", "tie", "both_bad"]) for _ in ids]
