@@ -165,6 +165,14 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     print()
 
 
+def calibrate() -> float:
+    """Seconds of a plain loop, so that figures of a busy or slow machine can be told from slow code."""
+    before, total = time.perf_counter(), 0
+    for i in range(10_000_000):
+        total += i
+    return time.perf_counter() - before
+
+
 def write_for_ever(path: str, ready: Path) -> None:
     """What the second process does: batches of 64, as the engine writes them, without a pause."""
     with Ledger.open(path) as ledger:
@@ -188,7 +196,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="evalkit-perf-"))
     try:
         versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-        print(f"{versions}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before the start\n")
+        print(f"{versions}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before the start")
+        print(f"Speed of this machine now: ten million additions in Python take {calibrate():.2f} s\n")
         written = []
         for batch, share in ((64, 40), (1_000, 10), (10_000, 5)):
             path = folder / f"b{batch}.db"
