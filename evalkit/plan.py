@@ -79,8 +79,8 @@ class ModelPlan(Part):
 
     @property
     def label(self) -> str:
-        """What boards call it."""
-        return self.name or self.model
+        """What boards call it; for recorded answers the name behind the file's."""
+        return self.name or self.model.partition("#")[2] or self.model
 
 
 class BenchmarkPlan(Part):

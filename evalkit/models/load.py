@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from evalkit.models import embedded
 from evalkit.models.base import ChatModel, ModelSettings, Sampling
@@ -26,9 +25,13 @@ def load_model(plan: ModelPlan) -> ChatModel:
     """
     provider, _, name = plan.model.partition("/")
 
-    def settings(provider: str, name: str, revision: str | None, **where: str | None) -> ModelSettings:
-        common: dict[str, Any] = {"system": plan.system, "sampling": sampling(plan.sampling), "extra": plan.extra}
-        return ModelSettings(provider, name, revision, **where, **common, label=plan.label)
+    def settings(
+        provider: str, name: str, revision: str | None, *, endpoint: str | None = None, dtype: str | None = None
+    ) -> ModelSettings:
+        drawn = sampling(plan.sampling)
+        return ModelSettings(
+            provider, name, revision, endpoint, dtype, plan.system, drawn, extra=plan.extra, label=plan.label
+        )
 
     if provider == "openai":
         from evalkit.models.endpoint import EndpointModel, default_endpoint
@@ -44,7 +47,7 @@ def load_model(plan: ModelPlan) -> ChatModel:
         from evalkit.models.recorded import RecordedModel
 
         file, _, model = name.partition("#")
-        return RecordedModel(Path(file), model, label=plan.name or model)
+        return RecordedModel(Path(file), model, label=plan.label)
     from evalkit.models.local import LocalModel, auto_dtype
 
     dtype = auto_dtype() if plan.dtype == "auto" else plan.dtype

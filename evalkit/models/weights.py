@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
+import tempfile
 from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.models.embedded import cache_dir
 
+_log = logging.getLogger(__name__)
 WHAT_COUNTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -40,7 +43,7 @@ def find_weights(name: str, revision: str | None) -> tuple[Path, str]:
         if path.suffix != ".gguf":
             raise UserError(f"{name}: a model is a folder, a hub id or a .gguf file", code=2)
         return path, _digest([path])
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise UserError(f"{name}: no such folder, and not a hub id (OWNER/NAME) either", code=2)
     return _from_hub(name, revision)
 
@@ -73,9 +76,10 @@ def _digest(files: list[Path]) -> str:
     """
     memory = cache_dir() / "hashes.json"
     try:
-        known: dict[str, str] = json.loads(memory.read_text())
+        remembered = json.loads(memory.read_text())
     except (OSError, ValueError):
-        known = {}  # a missing or torn memory costs one reading of the weights, nothing else
+        remembered = {}  # a missing or torn memory costs one reading of the weights, nothing else
+    known: dict[str, str] = remembered if isinstance(remembered, dict) else {}
     total, fresh = hashlib.sha256(), False
     for file in files:
         stat = file.stat()
@@ -86,8 +90,11 @@ def _digest(files: list[Path]) -> str:
             fresh = True
         total.update(f"{file.name} {known[key]}\n".encode())
     if fresh:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = memory.with_suffix(".tmp")
-        temporary.write_text(json.dumps(known))
-        temporary.replace(memory)
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=memory.parent, suffix=".tmp", delete=False) as temporary:
+                json.dump(known, temporary)
+            Path(temporary.name).replace(memory)
+        except OSError as error:
+            _log.info("%s cannot be written (%s): the weights are read again at the next start", memory, error.strerror)
     return total.hexdigest()
