@@ -68,8 +68,8 @@ class RunFacts:
     """One run.
 
     Attributes:
-        seconds: By the clock, from its (last) start to its end; None while it runs.
-        plan: As the user wrote it, without anything that looks like a secret.
+        seconds: By the clock, from its first start to its end, pauses included; None while it runs.
+        plan: What the user set, without anything that looks like a secret.
         environment: Versions and machine, by name.
     """
 
@@ -127,7 +127,7 @@ def run_facts(ledger: Ledger, run_id: int) -> RunFacts:
         started_at=run["started_at"],
         finished_at=run["finished_at"],
         seconds=seconds,
-        plan=without_secrets(plan),
+        plan=_set(without_secrets(plan)),
         environment=environment | _flat(without_secrets(run["environment"])),
         usage=usage,
         errors=errors,
@@ -146,6 +146,13 @@ def without_secrets(value: Any) -> Any:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def _set(value: Any) -> Any:
+    """Drops what a plan leaves empty."""
+    if isinstance(value, Mapping):
+        return {k: _set(v) for k, v in value.items() if v is not None and v not in ("", [], {})}
+    return [_set(v) for v in value] if isinstance(value, list) else value
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ MIN_SUPPORT = 5
 PASS_FROM = 0.5
 """A graded answer fails if its task's main metric, which lies in 0..1, is below this."""
 MAX_TEXT = 6_000
+MAX_VERDICT = 400
 TASK = "task"
 
 
@@ -133,7 +134,7 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
         cells = sa.select(RunCell.model_id, sa.func.sum(RunCell.errors)).join(Dataset, Dataset.id == RunCell.dataset_id)
         cells = cells.where(RunCell.run_id == run_id, Dataset.n > 0).group_by(RunCell.model_id)
         lost = {key: int(n) for key, n in connection.execute(cells)}
-        examples = _examples(connection, graded, tasks, int(run["seed"]), k)
+        examples = _examples(connection, graded, tasks, int(run["seed"]), k) if k > 0 else {}
     found = []
     for model_id, name in names.items():
         slices, looked_at = _slices(counts[model_id])
@@ -146,7 +147,7 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
                 ungraded=ungraded[model_id],
                 slices=slices,
                 looked_at=looked_at,
-                examples=tuple(examples[model_id]),
+                examples=tuple(examples.get(model_id, ())),
             )
         )
     definition = (
@@ -302,7 +303,7 @@ def _examples(
                 reference=clip(_reference(row.reference), MAX_TEXT),
                 metric=metric,
                 value=row.value,
-                verdict=_verdict(row.detail),
+                verdict=_verdict(row.detail, row.text or ""),
             )
         )
     return examples
@@ -332,15 +333,12 @@ def _reference(reference: Any) -> str:
     return json.dumps(reference, ensure_ascii=False, indent=1, default=str)
 
 
-def _verdict(detail: Mapping[str, Any] | None) -> str:
-    for name in ("reason", "filtered", "text"):
-        if detail and detail.get(name) is not None:
-            said = clip(detail[name], 400)
-            return (
-                said
-                if name == "reason"
-                else f"read from the answer: {said}"
-                if said
-                else "nothing read from the answer"
-            )
-    return ""
+def _verdict(detail: Mapping[str, Any] | None, answer: str) -> str:
+    """What the metric says of the answer, or what it read from it if that is not simply the whole answer."""
+    found = detail or {}
+    if found.get("reason"):
+        return clip(found["reason"], MAX_VERDICT)
+    read = found.get("filtered", found.get("text"))
+    if read is None or str(read).strip() == answer.strip():
+        return ""
+    return f"read from the answer: {clip(read, MAX_VERDICT)}" if str(read).strip() else "nothing read from the answer"

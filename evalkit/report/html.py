@@ -113,6 +113,7 @@ def render(report: Report, ledger_url: str = "") -> str:
         dollars=_dollars,
         duration=_duration,
         metric=lambda name: name.removesuffix(",none"),  # lm-eval's word for "no filter"
+        breaks=_breaks,
         opening=lambda text: textwrap.shorten(text, 110, placeholder=" …"),
         moment=_moment,
         probability=lambda value: "p < 0.001" if value < 0.001 else f"p = {value:.3f}",
@@ -151,7 +152,7 @@ def _best(report: Report) -> dict[str, float]:
     best = {}
     for task in report.scores.tasks:
         values = [c.value for c in report.scores.cells if c.main and c.task == task.name and c.value is not None]
-        if len(values) > 1:
+        if len(set(values)) > 1:
             best[task.name] = max(values) if task.higher_is_better else min(values)
     return best
 
@@ -205,6 +206,13 @@ def _score(report: Report, model: str, benchmark: str) -> tuple[float | None, fl
 def _visible(value: Any) -> Any:
     """Makes control characters in texts visible, where HTML would drop or obey them."""
     return _CONTROL.sub("\ufffd", value) if type(value) is str else value
+
+
+def _breaks(name: str) -> Any:
+    """Lets a browser break a name after each underscore."""
+    from markupsafe import Markup, escape
+
+    return escape(_visible(name)).replace("_", Markup("_<wbr>"))
 
 
 def _dollars(value: float) -> str:

@@ -19,7 +19,7 @@ from evalkit.report import build_report, write_report
 from evalkit.report.html import Axis, axis
 from evalkit.store import Ledger
 
-VOID = {"meta", "br", "line", "circle", "rect"}
+VOID = {"meta", "br", "wbr", "line", "circle", "rect"}
 A, FIRST = [("ab", "model_a"), ("ba", "model_a")], [("ab", "model_a"), ("ba", "model_b")]
 
 
