@@ -96,10 +96,8 @@ class Engine:
         if self._runner is not None:
             self._runner.run(model.close())
 
-    def close(self, models: Sequence[ChatModel] = ()) -> None:
-        """Ends the event loop. Models given are closed in it, as their connections belong to it."""
-        for model in models:
-            self._loop_runner().run(model.close())
+    def close(self) -> None:
+        """Ends the event loop; models are to be released before."""
         if self._runner is not None:
             self._runner.close()
         self._runner = None

@@ -325,6 +325,8 @@ def test_several_models_one_after_the_other(bench: Bench) -> None:
     with Engine(bench.ledger, bench.run_id) as engine:
         first = engine.run(one, bench.jobs(one, ["a"]))
         second = engine.run(two, bench.jobs(two, ["a"]))
-        engine.close([one, two])
+        engine.release(one)
+        engine.release(two)
+    assert one.asked == two.asked == {}  # closed
     assert first[0].response_id != second[0].response_id
     assert bench.count("SELECT count(*) FROM run_cell") == 2

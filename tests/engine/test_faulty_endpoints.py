@@ -32,7 +32,7 @@ def drive(bench: Bench, url: str, n: int, concurrency: int = 64) -> list[Outcome
     model = EndpointModel(settings, timeout_s=20)
     with Engine(bench.ledger, bench.run_id, budget=Budget(max_concurrency=concurrency)) as engine:
         outcomes = engine.run(model, jobs)
-        engine.close([model])
+        engine.release(model)
     return outcomes
 
 

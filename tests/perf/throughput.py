@@ -83,7 +83,7 @@ def client_evalkit(url: str, n: int, concurrency: int, folder: str) -> dict[str,
     cpu = time.process_time()
     with Engine(ledger, run_id, budget=Budget(max_concurrency=concurrency)) as engine:
         outcomes = engine.run(model, jobs)
-        engine.close([model])
+        engine.release(model)
     annotator = ledger.add_annotator("metric", "exact", {"metric": "contains the reference"})
     ledger.add_grades(
         [
