@@ -73,13 +73,23 @@ def connect(url: sa.URL, *, create: bool, readonly: bool) -> sa.Engine:
         UserError: The file or its folder is missing, or a driver is not installed.
     """
     if url.get_backend_name() == "sqlite":
-        return _connect_sqlite(Path(str(url.database)), create=create, readonly=readonly)
-    try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
-    except (ImportError, NoSuchModuleError) as error:
-        raise UserError("store: PostgreSQL needs a driver; type: pip install 'evalkit[postgres]'.") from error
-    if readonly:
-        engine = engine.execution_options(postgresql_readonly=True)
+        engine = _connect_sqlite(Path(str(url.database)), create=create, readonly=readonly)
+    else:
+        try:
+            engine = sa.create_engine(url, pool_pre_ping=True)
+        except (ImportError, NoSuchModuleError) as error:
+            raise UserError("store: PostgreSQL needs a driver; type: pip install 'evalkit[postgres]'.") from error
+        if readonly:
+            engine = engine.execution_options(postgresql_readonly=True)
+    where = name(url)
+
+    @event.listens_for(engine, "handle_error")
+    def say_plainly(context: sa.engine.ExceptionContext) -> None:
+        # For reads, which use the engine as it is; the rest goes through `said_plainly`.
+        sentence = _sentence(context.original_exception, where)
+        if sentence:
+            raise UserError(sentence) from context.original_exception
+
     return engine
 
 
@@ -151,10 +161,8 @@ def said_plainly(where: str) -> Iterator[None]:
     """Turns the database's own faults into one sentence each; `where` names the database in it."""
     try:
         yield
-    except DBAPIError as error:
-        if isinstance(error, sa.exc.IntegrityError):
-            raise  # a broken rule is our fault, not the user's
-        sentence = _sentence(str(error.orig), where)
+    except (DBAPIError, sqlite3.Error) as error:
+        sentence = _sentence(error.orig if isinstance(error, DBAPIError) else error, where)
         if sentence is None:
             raise
         raise UserError(sentence) from error
@@ -180,10 +188,14 @@ _FAULTS = (
 )
 
 
-def _sentence(fault: str, where: str) -> str | None:
-    first = " ".join(fault.split())[:300]
+def _sentence(fault: BaseException | None, where: str) -> str | None:
+    """Returns what to tell the user; None for a fault of ours: a broken constraint or a wrong statement."""
+    kinds = {kind.__name__ for kind in type(fault).__mro__}
+    first = " ".join(str(fault).split())[:300]
+    if "IntegrityError" in kinds or ("ProgrammingError" in kinds and "permission denied" not in first):
+        return None
     for sign, sentence in _FAULTS:
-        if sign in fault:
+        if sign in first:
             return sentence.format(where=where, seconds=BUSY_TIMEOUT_S, fault=first).rstrip(".") + "."
     return None
 

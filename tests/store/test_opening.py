@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from store_world import World, check_cells
 
 from evalkit.errors import UserError
-from evalkit.store import Ledger, schema
+from evalkit.store import Ledger, frames, schema
 from evalkit.store.migrations import upgrade
 
 
@@ -248,3 +248,28 @@ def test_full_disk_loses_nothing_and_goes_on_after(world: World) -> None:
     with ledger.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
         assert connection.exec_driver_sql("SELECT count(*) FROM response").scalar() == 10
+
+
+def test_damaged_file_is_said_to_be_damaged_by_reads_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with Ledger.open(str(path)) as ledger:
+        world = World(ledger, 300)
+        ledger.add_responses(world.run, [world.row(i) for i in range(300)])
+    whole = bytearray(path.read_bytes())
+    middle = len(whole) // 4096 // 2 * 4096
+    whole[middle:] = b"\xff" * (len(whole) - middle)
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=r"is damaged; `sqlite3 FILE \.recover`"), Ledger.open(str(path)) as ledger:
+        frames.responses(ledger, world.run, limit=None, texts=True)
+        frames.runs(ledger)
+        frames.items(ledger, "d")
+
+
+def test_queries_of_the_documentation_run(ledger: Ledger) -> None:
+    text = (Path(schema.__file__).parents[2] / "docs" / "ledger.md").read_text()
+    (block,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    queries = [query for query in block.split(";") if query.strip()]
+    assert len(queries) >= 4
+    with ledger.engine.connect() as connection:
+        for query in queries:
+            connection.execute(sa.text(query)).all()
