@@ -19,7 +19,7 @@ from evalkit.models.base import ChatModel
 from evalkit.store import GradeRow, Item, Ledger, ScoreRow
 
 # lm-eval's own seeds: the drawing of few-shot examples, and what tasks shuffle while they are built.
-FEWSHOT_SEED, PYTHON_SEED, NUMPY_SEED = 1234, 0, 1234
+FEWSHOT_SEED, NUMPY_SEED = 1234, 1234
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ def _lm_eval_seeds() -> Iterator[None]:
     import numpy as np
 
     python, numpy = random.getstate(), np.random.get_state()
-    random.seed(PYTHON_SEED)
+    random.seed(scoring.PYTHON_SEED)
     np.random.seed(NUMPY_SEED)
     try:
         yield

@@ -19,6 +19,7 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.models.base import RequestFailed, sha256
 
+PYTHON_SEED = 0  # lm-eval's own
 BOOTSTRAP_ROUNDS = 1_000  # for the few metrics without a closed form (F1, perplexity, median, BLEU)
 MAX_DETAIL_CHARACTERS = 4_000
 
@@ -107,12 +108,12 @@ def score_task(task: Any, answers: Sequence[tuple[Any, int, int | None, Any]]) -
         raise UserError(f"the task {task.config.task}: a filter fails: {type(error).__name__}: {error}") from error
     finally:
         task._instances = everything
+    # Some verifiers draw (IFEval's letter frequency, where the letter is "#"): the draws start where lm-eval's do.
     drawn = random.getstate()
+    random.seed(PYTHON_SEED)
     for filter_name in next(iter(by_document.values()))[0].filtered_resps:
         for number, instances in by_document.items():
             instances.sort(key=lambda i: i.idx)
-            # Some verifiers draw (IFEval's letter frequency, where the letter is "#"): each document's draw is its own.
-            random.seed(0)
             _score_document(result, filter_name, number, instances, responses.get(number))
     random.setstate(drawn)
     return result
