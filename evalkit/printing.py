@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def plain(value: Any) -> Any:
@@ -31,7 +35,7 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """Prints one JSON object to standard output."""
-    Console(soft_wrap=True).print(json.dumps(plain(value), ensure_ascii=False, indent=1), markup=False, highlight=False)
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=1) + "\n")
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str = "") -> None:
@@ -42,6 +46,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], t
         columns: Key to heading; a heading may end in a format after a colon, as in "rating:.0f".
         title: Above the table.
     """
+    from rich.table import Table
+
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     formats = {}
     for key, heading in columns.items():
@@ -63,18 +69,22 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_js
 
 def console() -> Console:
     """Returns standard output; wide enough for a table when it is not a terminal."""
+    from rich.console import Console
+
     out = Console(highlight=False, markup=False)
     return out if out.is_terminal else Console(highlight=False, markup=False, width=160)
 
 
 def say(text: str) -> None:
     """Prints a line to standard output."""
-    console().print(text, soft_wrap=True)
+    console().print(_harmless(text), soft_wrap=True)
 
 
 def complain(error: UserError) -> None:
     """Prints an error's sentences to standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"Error: {error}", style="red")
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(_harmless(f"Error: {error}"), style="red")
 
 
 def _cell(value: Any, form: str) -> str:
@@ -82,4 +92,9 @@ def _cell(value: Any, form: str) -> str:
         return ""
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return format(value, form) if form else str(value)
+    return format(value, form) if form else _harmless(str(value))
+
+
+def _harmless(text: str) -> str:
+    """Replaces control characters: what a model or a server said must not steer the user's terminal."""
+    return _CONTROL.sub("\ufffd", text)
