@@ -163,7 +163,7 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 # A dataset without items holds what a judge said of battles.
-_ROLE = sa.case((Dataset.n > 0, "contestant"), else_="judge")
+_ROLE = sa.case((Dataset.n > 0, "contestant"), else_="judge").label("role")
 
 
 def _usage(connection: sa.Connection, run_id: int) -> tuple[Usage, ...]:
@@ -173,8 +173,8 @@ def _usage(connection: sa.Connection, run_id: int) -> tuple[Usage, ...]:
         sa.select(RunCell.model_id, _ROLE, *sums)
         .join(Dataset, Dataset.id == RunCell.dataset_id)
         .where(RunCell.run_id == run_id)
-        .group_by(RunCell.model_id, _ROLE)
-        .order_by(_ROLE, RunCell.model_id)
+        .group_by(RunCell.model_id, "role")  # by name: PostgreSQL takes two bound parameters for two expressions
+        .order_by("role", RunCell.model_id)
     )
     rows = connection.execute(query).fetchall()
     names = model_names(connection)

@@ -75,7 +75,8 @@ def score_table(ledger: Ledger, run_id: int) -> ScoreTable:
     """
     with ledger.engine.connect() as connection:
         run_row(connection, run_id)
-        scores = connection.execute(sa.select(Score.__table__).where(Score.run_id == run_id)).mappings().fetchall()
+        ordered = sa.select(Score.__table__).order_by(Score.model_id, Score.dataset_id, Score.metric)
+        scores = connection.execute(ordered.where(Score.run_id == run_id)).mappings().fetchall()
         models = run_models(connection, run_id)
         query = sa.select(Dataset.__table__).where(Dataset.id.in_({row["dataset_id"] for row in scores}))
         datasets = {row["id"]: row for row in connection.execute(query.order_by(Dataset.id)).mappings()}
@@ -111,7 +112,7 @@ def score_table(ledger: Ledger, run_id: int) -> ScoreTable:
         )
         for row in scores
     ]
-    cells.sort(key=lambda c: not c.main)  # stable: else as stored, by model and task
+    cells.sort(key=lambda c: not c.main)  # stable: else by model and task
     return ScoreTable(tuple(models.values()), tuple(tasks), tuple(cells))
 
 
