@@ -52,9 +52,8 @@ def run_id(ledger: Ledger, given: int | None) -> int:
     before = None if given is None else given + 1
     rows = frames.runs(ledger, limit=1, before=before)
     if rows.empty or (given is not None and int(rows.run_id[0]) != given):
-        raise UserError(
-            f"there is no run {given}; type: evalkit runs" if given else "the ledger has no runs yet", code=2
-        )
+        missing = "the ledger has no runs yet" if given is None else f"there is no run {given}; type: evalkit runs"
+        raise UserError(missing, code=2)
     return int(rows.run_id[0])
 
 
