@@ -144,12 +144,13 @@ def rescore(
     store: Store = cli_look.STORE,
 ) -> None:
     """Apply changed filters or metrics to a run's stored responses, without a request."""
+    from evalkit.report import score_table
     from evalkit.stages import rescore_run
 
     with cli_look.opened(store) as ledger:
         number = rescore_run(ledger, cli_look.run_id(ledger, run))
         printing.say(f"Wrote {number} scores without a request.")
-        cli_look.print_scores(ledger, cli_look.run_id(ledger, run))
+        cli_look.print_scores(score_table(ledger, cli_look.run_id(ledger, run)))
 
 
 @app.command()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evalkit.plan import Plan
-    from evalkit.report.board import Board
+    from evalkit.report import Board, Failures, ScoreTable
     from evalkit.stages import Result
     from evalkit.store import Ledger
 
@@ -88,12 +88,13 @@ def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
     with opened(store) as ledger:
         number = run_id(ledger, run)
         cells = _records(frames.run_cells(ledger, number))
-        if json:
-            scores, fails = score_table(ledger, number), failures(ledger, number)
-            printing.print_json({"run": number, "rows": cells, "scores": scores.cells, "failures": fails.models})
-            return
-        print_scores(ledger, number)
-        _print_failures(ledger, number)
+        scores = score_table(ledger, number)
+        fails = failures(ledger, number, 0, scores=scores)
+    if json:
+        printing.print_json({"run": number, "rows": cells, "scores": scores.cells, "failures": fails.models})
+        return
+    print_scores(scores)
+    _print_failures(fails)
     columns = {
         "model": "model", "dataset": "dataset", "n": "answers", "errors": "errors", "cached": "cached",
         "prompt_tokens": "tokens in", "completion_tokens": "tokens out", "cost": "dollars:.2f",
@@ -209,11 +210,8 @@ def print_estimate(plan: Plan, json: bool) -> None:
         )
 
 
-def print_scores(ledger: Ledger, run: int) -> None:
+def print_scores(table: ScoreTable) -> None:
     """Prints a run's score table: a task a line, a model a column, the standard error beside the score."""
-    from evalkit.report.scores import score_table
-
-    table = score_table(ledger, run)
     rows = []
     for task in table.tasks:
         cells = {m: table.cell(m, task.name) for m in table.models}
@@ -257,42 +255,28 @@ def print_board(board: Board) -> None:
 
 
 def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> None:
-    """Prints the end of `run`: scores, board, judges, correlation, failures, and where everything is."""
-    from evalkit.report.board import benchmark_arena_correlation, leaderboard
-    from evalkit.report.failures import failures
-    from evalkit.report.judges import judge_table
-    from evalkit.report.scores import score_table
+    """Prints the end of `run`: the report's findings, what the run took, and where everything is."""
+    from evalkit.report import build_report
     from evalkit.store import frames
 
-    jury = plan.jury_names()
-    board = None
-    if plan.judges:
-        names = ["jury"] if len(jury) > 1 else list(jury)
-        board = leaderboard(ledger, judges=names, models=[m.label for m in plan.models])
-    scores = score_table(ledger, result.run_id)
-    judges = judge_table(ledger, result.run_id)
-    correlation = benchmark_arena_correlation(scores, board) if board and board.rows else None
+    report = build_report(ledger, result.run_id, examples=0)
     cells = frames.run_cells(ledger, result.run_id)
     sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "prompt_tokens", "completion_tokens")}
     if json:
-        fails = failures(ledger, result.run_id, scores=scores).models
         printing.print_json(
-            {"run": result, "store": ledger.url, "rows": scores.cells, "leaderboard": board, "judges": judges.rows}
-            | {"correlation": correlation, "failures": fails, "totals": sums | {"cost": float(cells["cost"].sum())}}
+            {"run": result, "store": ledger.url, "rows": report.scores.cells, "summary": report.summary}
+            | {"leaderboard": report.board, "judges": report.judges.rows, "correlation": report.correlations.rows}
+            | {"failures": report.failures.models, "totals": sums | {"cost": float(cells["cost"].sum())}}
         )
         return
-    print_scores(ledger, result.run_id)
-    if board is not None:
-        print_board(board)
-    for row in judges.rows:
-        printing.say(f"Judge {row.judge}: {row.sentence}")
-    if correlation is not None and correlation.rows:
-        first = correlation.rows[0]
-        rho = "undefined" if first.spearman is None else f"{first.spearman:.2f}"
-        printing.say(f"Benchmarks against the board: Spearman {rho} over {first.n} models ({first.benchmark}).")
-        for warning in correlation.warnings:
-            printing.say(f"Note: {warning}")
-    _print_failures(ledger, result.run_id)
+    print_scores(report.scores)
+    if report.board is not None:
+        print_board(report.board)
+    _print_failures(report.failures)
+    said = report.board.left_out if report.board else ()  # below the board
+    for sentence in report.summary:
+        if sentence not in said:
+            printing.say(sentence)
     for task, reason in result.skipped.items():
         printing.say(f"Skipped {task}: {reason}")
     done = "All of this had been done before." if not result.fresh else ""
@@ -312,11 +296,9 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
         printing.say(f"Report: {result.report.resolve()}")
 
 
-def _print_failures(ledger: Ledger, run: int) -> None:
-    from evalkit.report.failures import failures
-
+def _print_failures(failures: Failures) -> None:
     rows = []
-    for model in failures(ledger, run, k=0).models:
+    for model in failures.models:
         for one in model.slices[:2]:
             rows.append(
                 {"model": model.model, "slice": f"{one.tag} = {one.value}", "rate": one.rate.value, "n": one.rate.n,
