@@ -91,7 +91,7 @@ class RichProgress:
         state["cost"] += cost
         if "task" in state:
             self._bars.update(state["task"], advance=n, note=_note(state))
-        elif time.monotonic() - state["said"] >= LINE_SECONDS:
+        elif state["done"] < state["total"] and time.monotonic() - state["said"] >= LINE_SECONDS:
             state["said"] = time.monotonic()
             self._line(state)
 
