@@ -182,7 +182,9 @@ def write_for_ever(path: str, ready: Path) -> None:
         while True:
             ledger.add_responses(load.runs[0], load.rows(start, 64, salt="beside"))
             start += 64
-            ready.write_text(str(start))
+            part = ready.with_suffix(".part")  # renamed, so that nobody reads an empty file
+            part.write_text(str(start))
+            part.replace(ready)
 
 
 def main() -> int:
@@ -219,11 +221,11 @@ def main() -> int:
             try:
                 while not ready.exists() and writer.poll() is None:
                     time.sleep(0.05)
-                before = int(ready.read_text() or 0)
+                before = int(ready.read_text())
                 began = time.perf_counter()
                 beside = measure(reads(ledger, load), 20)
                 took = time.perf_counter() - began
-                beside_rows = int(ready.read_text() or 0) - before
+                beside_rows = int(ready.read_text()) - before
             finally:
                 writer.kill()
                 writer.wait()
