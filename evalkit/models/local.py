@@ -31,6 +31,9 @@ def auto_dtype() -> str:
     return "bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
 
 
+DEFAULT_MAX_TOKENS = 512
+
+
 class LocalModel(BatchedModel):
     """Answers from weights on this machine.
 
@@ -109,10 +112,11 @@ class LocalModel(BatchedModel):
             return self._model
 
     def choose(self, pending: Sequence[Pending]) -> list[Pending]:
-        """Takes the longest-waiting request and those most like it in length that run with the same parameters."""
+        """Takes the longest-waiting request and those most like it in length among those with the same parameters."""
         first = pending[0]
         kind = _batch_kind(first[0])
-        alike = sorted((p for p in pending if _batch_kind(p[0]) == kind), key=lambda p: _length(p[0]))
+        alike = [p for p in pending if _batch_kind(p[0]) == kind]
+        alike.sort(key=lambda p: (_max_tokens(p[0]), _length(p[0])))
         at = next(i for i, p in enumerate(alike) if p is first)
         start = max(0, min(at - self.batch_size // 2, len(alike) - self.batch_size))
         return alike[start : start + self.batch_size]
@@ -142,19 +146,19 @@ class LocalModel(BatchedModel):
             else:
                 rows.append((request, future, ids))
         # A row that the context cuts short runs alone: its neighbours may write on.
-        wanted = batch[0][0].sampling.max_tokens or 512
-        fitting = [row for row in rows if len(row[2]) + wanted <= limit]
-        for group in [fitting, *([row] for row in rows if len(row[2]) + wanted > limit)]:
+        most = max((_max_tokens(request) for request, _, _ in rows), default=0)
+        fitting = [row for row in rows if len(row[2]) + most <= limit]
+        for group in [fitting, *([row] for row in rows if len(row[2]) + most > limit)]:
             if group:
-                self._generate_rows(group, min(wanted, limit - max(len(ids) for _, _, ids in group)))
+                room = limit - max(len(ids) for _, _, ids in group)
+                self._generate_rows(group, [min(_max_tokens(request), room) for request, _, _ in group])
 
-    def _generate_rows(self, rows: Sequence[_Row], new_tokens: int) -> None:
+    def _generate_rows(self, rows: Sequence[_Row], limits: Sequence[int]) -> None:
         import torch
 
         from evalkit.models.local_sampling import GenerationHooks, generation_logprobs
 
         model, tokenizer = self.load(), self.tokens.tokenizer
-        sampling = rows[0][0].sampling
         longest = max(len(ids) for _, _, ids in rows)
         pad, device = tokenizer.pad_token_id, model.device
         input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for _, _, ids in rows], device=device)
@@ -163,8 +167,9 @@ class LocalModel(BatchedModel):
         hooks = GenerationHooks(
             tokenizer,
             model.generation_config,
-            sampling,
+            [request.sampling for request, _, _ in rows],
             [len(ids) for _, _, ids in rows],
+            limits,
             [_draw_seed(r) for r, _, _ in rows],
         )
         started = time.perf_counter()
@@ -172,7 +177,7 @@ class LocalModel(BatchedModel):
             out = model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
-                max_new_tokens=new_tokens,
+                max_new_tokens=max(limits),
                 do_sample=False,  # the draw, where there is one, is in the hooks: one generator for each row
                 pad_token_id=pad,
                 use_cache=True,
@@ -183,7 +188,7 @@ class LocalModel(BatchedModel):
         seconds = time.perf_counter() - started
         for row, (request, future, ids) in enumerate(rows):
             tokens = out.sequences[row, longest:].tolist()
-            text, used, finish = hooks.cut(tokens)
+            text, used, finish = hooks.cut(row, tokens)
             reasoning, text = split_reasoning(text)
             logprobs = None
             if request.logprobs is not None:
@@ -268,8 +273,13 @@ class LocalModel(BatchedModel):
 
 
 def _batch_kind(request: Request) -> str:
-    sampling = {k: v for k, v in request.sampling.to_dict().items() if k != "seed"}
+    """Returns what the rows of a batch share; stop strings, seed and limit are each row's own."""
+    sampling = {k: v for k, v in request.sampling.to_dict().items() if k not in ("seed", "stop", "max_tokens")}
     return canonical_json([bool(request.pairs), sampling])
+
+
+def _max_tokens(request: Request) -> int:
+    return request.sampling.max_tokens or DEFAULT_MAX_TOKENS
 
 
 def _length(request: Request) -> int:

@@ -33,10 +33,8 @@ class RecordedModel:
         if not model and len(names) == 1:
             model = names[0]
         if model not in names:
-            raise UserError(
-                f"{path}: no answers of {model or 'an unnamed model'!r}; type recorded/{path}#MODEL with one of: {', '.join(names[:10])}",
-                code=2,
-            )
+            known = ", ".join(names[:10])
+            raise UserError(f"{path}: give one of its models as recorded/{path}#MODEL: {known}", code=2)
         mine = frame[frame["model"].astype(str) == model]
         self._answers: dict[str, list[str]] = defaultdict(list)
         for prompt, response in zip(mine["prompt"], mine["response"], strict=True):
