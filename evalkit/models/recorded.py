@@ -35,7 +35,9 @@ class RecordedModel:
         if model not in names:
             known = ", ".join(names[:10])
             raise UserError(f"{path}: give one of its models as recorded/{path}#MODEL: {known}", code=2)
-        mine = frame[frame["model"].astype(str) == model]
+        mine = frame[(frame["model"].astype(str) == model) & (frame["error_kind"] == "")].sort_values(
+            "sample", kind="stable"
+        )
         self._answers: dict[str, list[str]] = defaultdict(list)
         for prompt, response in zip(mine["prompt"], mine["response"], strict=True):
             self._answers[str(prompt)].append(str(response))

@@ -24,7 +24,7 @@ from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import Item, ResponseRow
 from evalkit.store.schema import Item as ItemTable
-from evalkit.store.schema import Response
+from evalkit.store.schema import Response, Verdict
 from evalkit.store.write_responses import recorded_body
 from evalkit.store.writing import chunks, ids_by_hash
 
@@ -190,7 +190,10 @@ def _join(ledger: Ledger, items: Sequence[Item]) -> list[Item]:
 
 
 def export_responses(ledger: Ledger, path: Path) -> int:
-    """Writes every response, failures included (with `error_kind` and no response).
+    """Writes every response of a contestant, failures included (with `error_kind` and no response).
+
+    What judges answered is left out: it belongs to their verdicts. `sample` numbers a model's answers to an item, as
+    other settings of a task may have asked for several.
 
     Returns:
         The number of rows.
@@ -207,8 +210,11 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         *(Response.sample, Response.error_kind, Response.error, Response.finish_reason, Response.prompt_tokens),
         *(Response.completion_tokens, Response.seconds, Response.cost),
     )
-    query = sa.select(*columns).join(ItemTable, ItemTable.id == Response.item_id).order_by(Response.id).limit(PAGE)
+    judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
+    query = sa.select(*columns).join(ItemTable, ItemTable.id == Response.item_id).where(Response.id.not_in(judging))
+    query = query.order_by(Response.id).limit(PAGE)
     last = 0
+    numbers: dict[tuple[int, int], int] = {}
     with ledger.engine.connect() as connection:
         models = model_names(connection)
         while found := connection.execute(query.where(Response.id > last)).all():
@@ -217,6 +223,7 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
             for row in found:
                 tags = {name: value for name, value in row[5].items() if row[3] or name != "item_id"}
                 told = json.dumps(tags, ensure_ascii=False) if tags else None
-                page.append((items[row[1]], models[row[2]], _prompt(row[3]), row[4] or "", told, *row[6:]))
+                number = numbers[row[1], row[2]] = numbers.get((row[1], row[2]), -1) + 1
+                page.append((items[row[1]], models[row[2]], _prompt(row[3]), row[4] or "", told, number, *row[7:]))
             yield page
             last = found[-1][0]
