@@ -246,8 +246,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = app(arguments, prog_name="evalkit", standalone_mode=False)
-    except Abort:
-        code = 130
     except TyperException as error:
         printing.complain(UserError(f"{error.format_message()} (evalkit --help lists commands and options)"))
         code = 2
@@ -256,8 +254,7 @@ def main() -> None:
             raise
         printing.complain(error)
         code = error.code
-    except KeyboardInterrupt:
-        printing.complain(UserError("stopped; everything answered is stored, the same command goes on from here"))
+    except (Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone; nothing is left to be said to it
@@ -269,6 +266,9 @@ def main() -> None:
             UserError(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
         )
         code = 1
+    if code == 130:  # what typer returns for Ctrl-C
+        said = "stopped; everything answered is stored, the same command goes on from here"
+        printing.complain(UserError(said))
     sys.exit(code)
 
 
