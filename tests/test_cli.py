@@ -141,7 +141,7 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("export", "votes", "x.xls"), "unknown kind of file '.xls'; allowed are .csv, .jsonl, .parquet"),
         (("export", "votes", "no/such/x.csv"), "cannot be written"),
         (("import", "votes", "none.csv"), "none.csv cannot be read"),
-        (("report", "-o", "/proc/none/report.html"), "/proc/none/report.html cannot be written"),
+        (("report", "-o", "/proc/none/report.html"), "'/proc/none/report.html' cannot be written"),
         (("leaderboards",), "leaderboards"),
         (("run",), "Missing argument 'plan'"),
         (("run", "none.yaml"), "none.yaml: the plan cannot be read"),
