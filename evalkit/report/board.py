@@ -80,7 +80,7 @@ class BenchmarkCorrelation:
 
     Attributes:
         n: Models with both a score and a rating.
-        spearman, kendall: Rank correlations, -1..1; None where undefined. Limits are None below four models.
+        spearman, kendall: Rank correlations, -1..1; None where undefined. Limits are None below eight models.
         note: Why there is no value or no interval.
     """
 

@@ -17,7 +17,7 @@ from evalkit.stats.votes import FloatArray, require_columns
 
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
-_MIN_MODELS = 4
+_MIN_MODELS = 8  # below, resamples of the models are so few and alike that the limits are far too narrow
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def correlation(
     """Pearson's r, Spearman's rho (mid-ranks) and Kendall's tau-b of two score vectors.
 
     r = cov(x, y) / (s_x s_y); rho = r of the mid-ranks; tau_b = sum_{i<j} sgn(x_i - x_j) sgn(y_i - y_j) / sqrt(pairs
-    untied in x * pairs untied in y) (Kendall 1945, Biometrika 33:239-251). Limits: BCa bootstrap over models. Below 4
+    untied in x * pairs untied in y) (Kendall 1945, Biometrika 33:239-251). Limits: BCa bootstrap over models. Below 8
     models, or where no resample varies (a perfect order), there is no interval and a warning says so.
 
     Args:

@@ -67,7 +67,14 @@ def test_pairs_are_complete_pairwise() -> None:
     row = frame.iloc[0]
     both = SCORES.dropna(subset=["mmlu"])
     assert row["pearson"] == pytest.approx(stats.pearsonr(both["gsm8k"], both["mmlu"]).statistic)
-    assert row["spearman_lower"] <= row["spearman"] <= row["spearman_upper"]
+
+
+def test_the_interval_holds_the_coefficient() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=12)
+    result = correlation(x, x + draw.normal(size=12), rounds=1000)
+    for estimate in (result.pearson, result.spearman, result.kendall):
+        assert -1 <= estimate.lower < estimate.value < estimate.upper <= 1
 
 
 def test_reference_matrix_and_seed() -> None:
@@ -80,22 +87,23 @@ def test_reference_matrix_and_seed() -> None:
     assert (np.diag(matrix) == 1).all() and matrix.equals(matrix.T) and matrix.notna().all().all()
 
 
-def test_three_models_have_no_interval() -> None:
-    result = correlation([1, 2, 3, np.nan], [1, 3, 2, 4])
-    assert result.n == 3 and result.pearson.value == pytest.approx(0.5)
+@pytest.mark.parametrize("n", [3, 7])
+def test_few_models_have_no_interval(n: int) -> None:
+    result = correlation([*range(n), np.nan], [1, 0, *range(2, n), 4])
+    assert result.n == n and 0 < result.pearson.value < 1
     assert np.isnan([result.pearson.lower, result.kendall.upper]).all()
-    assert "only 3 models" in result.warnings[0]
+    assert f"only {n} models" in result.warnings[0]
 
 
 def test_a_perfect_order_has_no_interval() -> None:
-    result = correlation([1, 2, 3, 4, 5], [1, 4, 9, 16, 25])
+    result = correlation(range(1, 9), [n**2 for n in range(1, 9)])
     assert result.spearman.value == result.kendall.value == 1.0
     assert np.isnan(result.spearman.lower) and any("no interval for spearman" in w for w in result.warnings)
     assert result.pearson.lower < result.pearson.value < 1
 
 
 def test_a_constant_column_has_no_coefficient() -> None:
-    result = correlation([0.1] * 6, [1, 2, 3, 4, 5, 6], names=("flat", "score"))
+    result = correlation([0.1] * 8, range(8), names=("flat", "score"))
     assert np.isnan([result.pearson.value, result.spearman.value, result.kendall.value]).all()
     assert "flat and score: no pearson coefficient" in result.warnings[0]
 
