@@ -65,7 +65,9 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="The newest so many.")] = 20, store: Store = STORE, json: Json = False
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
+    store: Store = STORE,
+    json: Json = False,
 ) -> None:
     """List runs, newest first."""
     from evalkit.store import frames
@@ -106,7 +108,7 @@ def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
 def leaderboard(
     judge: Annotated[list[str] | None, typer.Option(help="Count only this judge; may be given several times.")] = None,
     criterion: Annotated[str, typer.Option(help="What was judged.")] = "overall",
-    min_votes: Annotated[int, typer.Option(help="Leave out models with fewer battles.")] = 1,
+    min_votes: Annotated[int, typer.Option(min=0, help="Leave out models with fewer battles.")] = 1,
     store: Store = STORE,
     json: Json = False,
 ) -> None:
@@ -126,7 +128,7 @@ def samples(
     failed: Annotated[bool, typer.Option("--failed", help="Only answers that a metric failed, and errors.")] = False,
     model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
     task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
-    limit: Annotated[int, typer.Option(help="So many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="So many.")] = 20,
     after: Annotated[int, typer.Option(help="Go on behind this sample number.")] = 0,
     sample: Annotated[int | None, typer.Option("--id", help="Everything about one sample.")] = None,
     store: Store = STORE,
