@@ -147,6 +147,8 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("run", "none.yaml"), "none.yaml: the plan cannot be read"),
         (("runs", "--jsn"), "--jsn"),
         (("runs", "--limit", "many"), "'--limit'"),
+        (("runs", "--limit", 0), "0 is not in the range"),
+        (("samples", "--limit", -1), "-1 is not in the range"),
         (("models", "pull", "gpt-4"), "no embedded model 'gpt-4'"),
         (("db", "upgrade", "--store", "none.db"), "none.db"),
         (("doctor", "--plan", "none.yaml"), "none.yaml: the plan cannot be read"),
