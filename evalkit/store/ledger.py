@@ -75,7 +75,7 @@ class Ledger:
                 if not readonly:
                     database.use_log(engine)
                 if found is None:
-                    migrations.apply(engine, where)
+                    migrations.create(engine, where)
         except BaseException:
             engine.dispose()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     CheckConstraint,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
+    event,
     func,
     literal_column,
     text,
@@ -167,9 +169,6 @@ Index(
 )
 
 
-_FAILED: Any = {"sqlite_where": text("failed"), "postgresql_where": text("failed")}
-
-
 class RunResponse(Base):
     """In primary-key order, so that a page of one model on one dataset is one range of the tree."""
 
@@ -182,10 +181,17 @@ class RunResponse(Base):
     cached: Mapped[bool]
     __table_args__ = (
         PrimaryKeyConstraint("run_id", "model_id", "dataset_id", "response_id"),
-        Index("ix_run_response_failed", "response_id", **_FAILED),
-        Index("ix_run_response_failed_page", "run_id", "model_id", "dataset_id", "response_id", **_FAILED),
         {"sqlite_with_rowid": False},
     )
+
+
+# Partial indexes as plain DDL: `Index(postgresql_where=...)` would import that dialect, slowly, for every ledger.
+for _name, _columns in (
+    ("ix_run_response_failed", "response_id"),
+    ("ix_run_response_failed_page", "run_id, model_id, dataset_id, response_id"),
+):
+    _statement = DDL(f"CREATE INDEX {_name} ON run_response ({_columns}) WHERE failed")
+    event.listen(RunResponse.__table__, "after_create", _statement)
 
 
 class RunCell(Base):

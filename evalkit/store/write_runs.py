@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -15,7 +16,7 @@ from evalkit.store.database import now
 from evalkit.store.rows import AnnotatorKind, Item, ScoreRow
 from evalkit.store.schema import Annotator, Dataset, DatasetItem, Model, Run, Score
 from evalkit.store.schema import Item as ItemTable
-from evalkit.store.writing import ids_by_hash, insert, insert_new, next_id
+from evalkit.store.writing import ids_by_hash, insert, insert_new, insert_tuples, next_id
 
 
 def add_models(connection: sa.Connection, models: Sequence[ModelSettings]) -> list[int]:
@@ -55,43 +56,30 @@ def add_dataset(connection: sa.Connection, name: str, items: Sequence[Item], sou
         )
         return dataset_id, list(connection.scalars(order))
     by_hash = dict(zip(hashes, items, strict=True))
-    ids = ids_by_hash(connection, ItemTable, list(by_hash))
-    new = [item_hash for item_hash in by_hash if item_hash not in ids]
-    ids.update(zip(new, range(next_id(connection, ItemTable), 2**62), strict=False))
-    insert_new(
-        connection,
-        ItemTable,
-        [
-            {
-                "id": ids[item_hash],
-                "hash": item_hash,
-                "messages": [dict(message) for message in by_hash[item_hash].messages],
-                "reference": by_hash[item_hash].reference,
-                "tags": dict(by_hash[item_hash].tags),
-            }
-            for item_hash in new
-        ],
-    )
+    ids = dict(zip(by_hash, range(next_id(connection, ItemTable), 2**62), strict=False))
+    rows = [
+        (
+            ids[item_hash],
+            item_hash,
+            json.dumps([dict(message) for message in item.messages]),
+            None if item.reference is None else json.dumps(item.reference),
+            json.dumps(dict(item.tags)),
+        )
+        for item_hash, item in by_hash.items()
+    ]
+    if insert_tuples(connection, ItemTable, ("id", "hash", "messages", "reference", "tags"), rows) != len(rows):
+        ids = ids_by_hash(connection, ItemTable, list(by_hash))  # some were there, from another dataset
     dataset_id = next_id(connection, Dataset)
     insert_new(
         connection,
         Dataset,
         [{"id": dataset_id, "hash": digest, "name": name, "source": source, "n": len(items), "created_at": now()}],
     )
-    insert_new(
-        connection,
-        DatasetItem,
-        [
-            {
-                "dataset_id": dataset_id,
-                "position": position,
-                "item_id": ids[item_hash],
-                "name": item.name,
-                "split": item.split,
-            }
-            for position, (item_hash, item) in enumerate(zip(hashes, items, strict=True))
-        ],
-    )
+    positions = [
+        (dataset_id, position, ids[item_hash], item.name, item.split)
+        for position, (item_hash, item) in enumerate(zip(hashes, items, strict=True))
+    ]
+    insert_tuples(connection, DatasetItem, ("dataset_id", "position", "item_id", "name", "split"), positions)
     return dataset_id, [ids[item_hash] for item_hash in hashes]
 
 
