@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal
 
 from evalkit.errors import UserError
-from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
+from evalkit.models.base import FailureKind, ModelSettings, Reply, Request, RequestFailed
 from evalkit.store.formats.generic import read_responses
 
 
@@ -35,12 +36,11 @@ class RecordedModel:
         if model not in names:
             known = ", ".join(names[:10])
             raise UserError(f"{path}: give one of its models as recorded/{path}#MODEL: {known}", code=2)
-        mine = frame[(frame["model"].astype(str) == model) & (frame["error_kind"] == "")].sort_values(
-            "sample", kind="stable"
-        )
-        self._answers: dict[str, list[str]] = defaultdict(list)
-        for prompt, response in zip(mine["prompt"], mine["response"], strict=True):
-            self._answers[str(prompt)].append(str(response))
+        mine = frame[frame["model"].astype(str) == model].sort_values("sample", kind="stable")
+        self._answers: dict[str, list[tuple[str, FailureKind | Literal[""]]]] = defaultdict(list)
+        for prompt, response, failure in zip(mine["prompt"], mine["response"], mine["error_kind"], strict=True):
+            # A failure keeps its place, or another sample's answer would stand in for it.
+            self._answers[str(prompt)].append((str(response), failure))
         self._path = path
         revision = hashlib.sha256(path.read_bytes()).hexdigest()
         self._settings = ModelSettings("recorded", model, revision, label=label or model)
@@ -59,7 +59,7 @@ class RecordedModel:
         """Looks an answer up.
 
         Raises:
-            RequestFailed: None is recorded, or log-likelihoods are asked for.
+            RequestFailed: None is recorded, a failure is, or log-likelihoods are asked for.
         """
         if request.pairs:
             raise RequestFailed("unsupported", f"{self._path}: recorded answers have no log-likelihoods")
@@ -67,15 +67,18 @@ class RecordedModel:
         if asked is None:
             asked = next((str(m["content"]) for m in reversed(request.messages) if m["role"] == "user"), "")
         answers = self._answers.get(asked) or self._contained(asked)
+        start = " ".join(asked.split())[:60]
         if request.sample >= len(answers):
-            start = " ".join(asked.split())[:60]
             raise RequestFailed("missing", f"{self._path}: no recorded answer {request.sample + 1} to {start!r}")
-        return Reply(text=answers[request.sample], finish_reason="stop")
+        text, failure = answers[request.sample]
+        if failure:
+            raise RequestFailed(failure, f"{self._path}: the recorded answer to {start!r} is a failure ({failure})")
+        return Reply(text=text, finish_reason="stop")
 
     async def close(self) -> None:
         """Forgets the answers."""
         self._answers.clear()
 
-    def _contained(self, asked: str) -> list[str]:
+    def _contained(self, asked: str) -> list[tuple[str, FailureKind | Literal[""]]]:
         ends = {p: asked.rfind(p) + len(p) for p in self._answers if p and p in asked}
         return self._answers[max(ends, key=lambda p: (ends[p], len(p)))] if ends else []
