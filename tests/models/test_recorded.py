@@ -65,10 +65,18 @@ def test_what_was_not_recorded_is_missing_and_never_retried(file: Path) -> None:
         ask(model, Request(pairs=(("a", "b"),)))
 
 
-def test_an_empty_recorded_answer_is_an_answer(tmp_path: Path) -> None:
+def test_a_recorded_failure_is_one_again_and_keeps_its_place_among_the_samples(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("item_id,model,prompt,response\n1,m,q,\n")
-    assert ask(RecordedModel(path, "m"), user("q")) == ""
+    path.write_text(
+        "item_id,model,prompt,response,sample,error_kind\n1,m,q,third,2,\n1,m,q,,0,timeout\n1,m,q,,1,\n",
+        encoding="utf-8",
+    )
+    model = RecordedModel(path, "m")
+    for sample, kind in ((0, "timeout"), (1, "empty"), (3, "missing")):
+        with pytest.raises(RequestFailed) as caught:
+            ask(model, user("q", sample))
+        assert caught.value.kind == kind
+    assert ask(model, user("q", 2)) == "third"
 
 
 def test_the_model_must_be_named_where_there_are_several(file: Path, tmp_path: Path) -> None:
