@@ -128,9 +128,9 @@ def leaderboard(
         wanted = _wanted(connection, models, names)
         chosen, left_out = _jurors(connection, judges, criterion)
     ids = [judge.id for judge in chosen]
-    tallied = frames.tally(ledger, annotators=ids, criterion=criterion, models=wanted, errors=True)
-    errors = int(tallied.loc[tallied["winner"] == "error", "count"].sum())
-    tallied = tallied[tallied["winner"] != "error"]
+    tallied = frames.tally(ledger, annotators=ids, criterion=criterion, models=models and wanted, pooled=True)
+    # Only what has a name: another process may have added models since the names were read.
+    tallied = tallied[tallied["model_a_id"].isin(wanted) & tallied["model_b_id"].isin(wanted)]
     ratings = _rate(ledger, tallied, ids, criterion, wanted, names, min_votes)
     rows = [
         BoardRow(
@@ -159,7 +159,7 @@ def leaderboard(
         ranks=ratings.ranks,
         confidence=ratings.confidence,
         n=ratings.n,
-        errors=errors,
+        errors=int(tallied["errors"].sum()),
         warnings=tuple(warnings),
     )
 
@@ -206,8 +206,9 @@ def _rate(
 ) -> Ratings:
     from evalkit.stats import bradley_terry
 
-    if not 0 < tallied["count"].sum() <= CLUSTERED_LIMIT:
-        return bradley_terry(_counts(tallied), min_votes=min_votes)
+    counts = _counts(tallied, names)
+    if not 0 < counts.votes.sum() <= CLUSTERED_LIMIT:
+        return bradley_terry(counts, min_votes=min_votes)
     with ledger.engine.connect() as connection:
         frame = verdicts(connection, ids, criterion, models)
     votes = outcomes(frame)
@@ -228,18 +229,20 @@ def outcomes(verdicts: pd.DataFrame) -> pd.DataFrame:
     return grouped.assign(winner=grouped["first"].where(grouped["nunique"] == 1, "tie"))[[*keys, "winner"]]
 
 
-def _counts(tallied: pd.DataFrame) -> VoteCounts:
+def _counts(tallied: pd.DataFrame, names: Mapping[int, str]) -> VoteCounts:
     import numpy as np
 
-    from evalkit.stats import OUTCOMES, VoteCounts
+    from evalkit.stats import VoteCounts
 
-    models = sorted({*tallied["model_a"], *tallied["model_b"]})
-    place, plane = {name: i for i, name in enumerate(models)}, {name: i for i, name in enumerate(OUTCOMES)}
-    votes = np.zeros((len(models), len(models), len(OUTCOMES)))
-    columns = tallied[["model_a", "model_b", "winner", "count"]]
-    for a, b, winner, count in columns.itertuples(index=False, name=None):
-        votes[place[a], place[b], plane[winner]] += count
-    return VoteCounts(tuple(models), votes, votes, votes, 0, ())
+    counted = tallied[["wins_a", "wins_b", "ties", "both_bad"]].to_numpy()
+    voted = counted.any(axis=1)
+    a, b = (tallied[side].to_numpy()[voted] for side in ("model_a_id", "model_b_id"))
+    ids = sorted(np.unique([a, b]).tolist(), key=lambda key: names[key])
+    place = np.zeros(max(ids, default=0) + 1, dtype=np.intp)
+    place[ids] = range(len(ids))
+    votes = np.zeros((len(ids), len(ids), counted.shape[1]))
+    votes[place[a], place[b]] = counted[voted]
+    return VoteCounts(tuple(names[key] for key in ids), votes, votes, votes, 0, ())
 
 
 def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCorrelations:

@@ -6,14 +6,14 @@ model, dataset or annotator is asked for, its id or its name will do; names are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import annotator_ids, dataset_ids, frame, item_names, model_ids, model_names
-from evalkit.store.rows import WINNERS, AnnotatorKind
+from evalkit.store.rows import AnnotatorKind
 from evalkit.store.samples import responses, sample
 from evalkit.store.schema import (
     Annotator,
@@ -51,7 +51,8 @@ __all__ = [
 ]
 
 COUNTERS = ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens", "cost", "seconds")
-PAIR = ("annotator_id", "criterion", "turn", "model_a_id", "model_b_id")
+PAIR = ("model_a_id", "model_b_id", "model_a", "model_b")
+OUTCOMES = ("wins_a", "wins_b", "ties", "both_bad", "errors")
 Ref = int | str
 Query = sa.Select[*tuple[Any, ...]]
 
@@ -126,8 +127,7 @@ def items(ledger: Ledger, dataset: Ref) -> pd.DataFrame:
 def annotators(ledger: Ledger) -> pd.DataFrame:
     """Lists who judges: annotator_id, annotator, annotator_kind, battles (with an outcome), errors (failed verdicts),
     hash, created_at."""
-    failed = Tally.outcome == "error"
-    sums = [_sum(sa.case((which, Tally.count), else_=0)) for which in (~failed, failed)]
+    sums = [_sum(Tally.wins_a + Tally.wins_b + Tally.ties + Tally.both_bad), _sum(Tally.errors)]
     columns = (Annotator.id, Annotator.name, Annotator.kind, *sums, Annotator.hash, Annotator.created_at)
     query = (
         sa.select(*columns)
@@ -197,55 +197,68 @@ def tally(
     kind: AnnotatorKind | None = None,
     criterion: str | None = None,
     models: Collection[Ref] | None = None,
-    errors: bool = False,
+    pooled: bool = False,
 ) -> pd.DataFrame:
     """Reads how battles ended, both orders of one annotator taken together (disagreement is a tie).
 
     Args:
         models: Battles between these only.
-        errors: Adds rows with winner "error", which count failed verdicts (not battles).
+        pooled: One row for each pair of models, over all the annotators, criteria and turns asked for.
 
     Returns:
-        annotator_id, annotator, annotator_kind, criterion, turn, model_a_id, model_b_id, model_a, model_b, winner
-        (model_a, model_b, tie, both_bad), count.
+        model_a_id, model_b_id, model_a, model_b (names as categories), and battles by outcome: wins_a, wins_b, ties,
+        both_bad; errors counts failed verdicts, not battles. Unless pooled, before these: annotator_id, annotator,
+        annotator_kind, turn, criterion.
     """
-    import numpy as np
     import pandas as pd
 
-    # One row a pair leaves the database, not one an outcome: this is the board's whole input, and rows cost most.
-    outcomes = WINNERS + (("error",) if errors else ())
-    pair = [getattr(Tally, name) for name in PAIR]
-    counts = [_sum(sa.case((Tally.outcome == outcome, Tally.count), else_=0)) for outcome in outcomes]
-    query: Query = sa.select(*pair, *counts).group_by(*pair).order_by(*pair)
+    pair, counts = (Tally.model_a_id, Tally.model_b_id), [getattr(Tally, name) for name in OUTCOMES]
+    query: Query = sa.select(*pair, *counts, Tally.annotator_id, Tally.turn, Tally.criterion)
+    query = query.order_by(Tally.criterion, *pair, Tally.annotator_id, Tally.turn)
+    if pooled:
+        query = sa.select(*pair, *(_sum(count) for count in counts)).group_by(*pair).order_by(*pair)
     with ledger.engine.connect() as connection:
-        query = _judged(connection, query.join(Annotator), Tally.annotator_id, annotators, kind)
+        if annotators is not None or kind is not None:
+            wanted = _judged(connection, sa.select(Annotator.id), Annotator.id, annotators, kind)
+            query = query.where(Tally.annotator_id.in_(wanted))
         if criterion is not None:
             query = query.where(Tally.criterion == criterion)
         if models is not None:
             ids = model_ids(connection, models)
             query = query.where(Tally.model_a_id.in_(ids), Tally.model_b_id.in_(ids))
-        found = connection.execute(query).all()
+        columns = _columns(connection.execute(query))
         names = model_names(connection)
         who = connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind)).all()
-    counted = np.array([row[5:] for row in found], dtype=np.int64).reshape(len(found), len(outcomes))
-    at, outcome = np.nonzero(counted)
-    table = {name: np.array([row[i] for row in found], dtype=object)[at] for i, name in enumerate(PAIR)}
-    for name in ("annotator_id", "turn", "model_a_id", "model_b_id"):
-        table[name] = table[name].astype(np.int64)
-    table["annotator"] = _named(table["annotator_id"], {row[0]: row[1] for row in who})
-    table["annotator_kind"] = _named(table["annotator_id"], {row[0]: row[2] for row in who})
-    table["model_a"], table["model_b"] = (_named(table[f"{side}_id"], names) for side in ("model_a", "model_b"))
-    table["winner"], table["count"] = np.array(outcomes, dtype=object)[outcome], counted[at, outcome]
-    order = ("annotator_id", "annotator", "annotator_kind", "criterion", "turn", "model_a_id", "model_b_id")
-    return pd.DataFrame({name: table[name] for name in (*order, "model_a", "model_b", "winner", "count")})
+    table = dict(
+        zip(("model_a_id", "model_b_id", *OUTCOMES, "annotator_id", "turn", "criterion"), columns, strict=False)
+    )
+    table.update({side: _named(table[f"{side}_id"], names) for side in ("model_a", "model_b")})
+    head = () if pooled else ("annotator_id", "annotator", "annotator_kind", "turn", "criterion")
+    if not pooled:
+        table["annotator"] = _named(table["annotator_id"], {row.id: row.name for row in who})
+        table["annotator_kind"] = _named(table["annotator_id"], {row.id: row.kind for row in who})
+        table["criterion"] = pd.Categorical(table["criterion"])
+    return pd.DataFrame({name: table[name] for name in (*head, *PAIR, *OUTCOMES)})
 
 
-def _named(ids: Any, names: dict[int, str]) -> Any:
+def _columns(result: sa.CursorResult[Any]) -> list[Any]:
+    """Fetches rows as arrays, in parts: a hundred thousand rows at once would set off the garbage collector."""
     import numpy as np
 
-    lookup = np.full(max(names, default=0) + 1, "", dtype=object)
-    lookup[list(names)] = list(names.values())
-    return lookup[ids]
+    parts = [[np.array(column) for column in zip(*part, strict=True)] for part in result.partitions(2000)]
+    nothing = [np.empty(0, dtype=np.int64)] * len(result.keys())
+    return [np.concatenate(column) for column in zip(*(parts or [nothing]), strict=True)]
+
+
+def _named(ids: Any, names: Mapping[int, str]) -> Any:
+    """Returns the names of ids as categories."""
+    import numpy as np
+    import pandas as pd
+
+    places = {name: place for place, name in enumerate(dict.fromkeys(names.values()))}
+    codes = np.zeros(max(names, default=0) + 1, dtype=np.int64)
+    codes[list(names)] = [places[name] for name in names.values()]
+    return pd.Categorical.from_codes(codes[ids], pd.Index(list(places)))
 
 
 def _judged(

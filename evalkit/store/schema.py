@@ -190,7 +190,9 @@ for _name, _columns in (
     ("ix_run_response_failed", "response_id"),
     ("ix_run_response_failed_page", "run_id, model_id, dataset_id, response_id"),
 ):
-    _statement = DDL(f"CREATE INDEX {_name} ON run_response ({_columns}) WHERE failed")
+    _statement = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE INDEX {_name} ON run_response ({_columns}) WHERE failed"
+    )
     event.listen(RunResponse.__table__, "after_create", _statement)
 
 
@@ -292,18 +294,24 @@ class Verdict(Base):
 
 
 class Tally(Base):
-    """Roll-up of verdict: outcomes of battles, both orders of one annotator taken together."""
+    """Roll-up of verdict: outcomes of battles, both orders of one annotator taken together.
+
+    One row for each pair of models, the pair before the annotator: a board adds up neighbours.
+    """
 
     __tablename__ = "tally"
-    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
     criterion: Mapped[str]
-    turn: Mapped[int]
     model_a_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
     model_b_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
-    outcome: Mapped[str]  # a winner, or "error": the number of verdicts that failed
-    count: Mapped[int]
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
+    turn: Mapped[int]
+    wins_a: Mapped[int]
+    wins_b: Mapped[int]
+    ties: Mapped[int]
+    both_bad: Mapped[int]
+    errors: Mapped[int]  # verdicts that failed, not battles
     __table_args__ = (
-        PrimaryKeyConstraint("annotator_id", "criterion", "turn", "model_a_id", "model_b_id", "outcome"),
+        PrimaryKeyConstraint("criterion", "model_a_id", "model_b_id", "annotator_id", "turn"),
         {"sqlite_with_rowid": False},
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,19 @@ import sqlalchemy as sa
 from evalkit.store.database import now, storable
 from evalkit.store.rows import BattleRow, GradeRow, VerdictRow
 from evalkit.store.schema import Battle, Grade, Tally, Verdict
-from evalkit.store.writing import add_up, chunks, insert, insert_new, next_id
+from evalkit.store.writing import add_up, chunks, insert_tuples, next_id, update_tuples
+
+GRADE = (
+    *("id", "response_id", "annotator_id", "criterion", "replicate"),
+    *("value", "error", "detail", "created_at"),
+)
+BATTLE = ("item_id", "model_a_id", "model_b_id", "turn", "response_a_id", "response_b_id", "id")
+VERDICT = (
+    *("id", "battle_id", "annotator_id", "criterion", "order_shown", "replicate", "winner", "probability", "seconds"),
+    *("run_id", "response_id", "created_at", "error", "rationale"),
+)
+OUTCOMES = {"model_a": 0, "model_b": 1, "tie": 2, "both_bad": 3, "error": 4}
+"""Places of the counters in a row of `tally`."""
 
 Unit = tuple[int, int, str, int]  # battle, annotator, criterion, replicate: what gives one outcome
 BattleKey = tuple[int, int, int, int, int | None, int | None]
@@ -30,27 +43,13 @@ def add_grades(connection: sa.Connection, rows: Sequence[GradeRow]) -> None:
             value, error = None, error or f"the value {row.value} is not a finite number"
         if (value is None) == (error is None):
             raise ValueError(f"a grade has either a value or an error: {row}")
-        values.append(
-            {
-                "id": first + index,
-                "response_id": row.response_id,
-                "annotator_id": row.annotator_id,
-                "criterion": row.criterion,
-                "replicate": row.replicate,
-                "value": value,
-                "error": storable(error) if error is not None else None,
-                "detail": dict(row.detail) if row.detail is not None else None,
-                "created_at": created,
-            }
-        )
-    statement = insert(connection, Grade)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["response_id", "annotator_id", "criterion", "replicate"],
-            set_={name: statement.excluded[name] for name in ("value", "error", "detail", "created_at")},
-            where=Grade.error.is_not(None),
-        ),
-        values,
+        detail = json.dumps(dict(row.detail)) if row.detail is not None else None
+        error = storable(error) if error is not None else None
+        place = (first + index, row.response_id, row.annotator_id, row.criterion, row.replicate)
+        values.append((*place, value, error, detail, created))
+    new = ", ".join(f"{name} = excluded.{name}" for name in GRADE[5:])
+    insert_tuples(
+        connection, Grade, GRADE, values, f"({', '.join(GRADE[1:5])}) DO UPDATE SET {new} WHERE grade.error IS NOT NULL"
     )
 
 
@@ -71,15 +70,15 @@ def battle_key(row: BattleRow) -> BattleKey:
 def add_battles(connection: sa.Connection, rows: Sequence[BattleRow]) -> list[int]:
     """See `Ledger.add_battles`."""
     keys = [battle_key(row) for row in rows]
-    names = ("item_id", "model_a_id", "model_b_id", "turn", "response_a_id", "response_b_id")
     first = next_id(connection, Battle)
     ids = {key: first + index for index, key in enumerate(dict.fromkeys(keys))}
-    insert_new(connection, Battle, [{"id": new, **dict(zip(names, key, strict=True))} for key, new in ids.items()])
+    if insert_tuples(connection, Battle, BATTLE, [(*key, new) for key, new in ids.items()]) == len(ids):
+        return [ids[key] for key in keys]
     stored = set(connection.scalars(sa.select(Battle.id).where(Battle.id >= first)))
     items = sorted({key[0] for key, new in ids.items() if new not in stored})
-    columns = [getattr(Battle, name) for name in names]
+    columns = [getattr(Battle, name) for name in BATTLE]
     for chunk in chunks(items):
-        for row in connection.execute(sa.select(*columns, Battle.id).where(Battle.item_id.in_(chunk))):
+        for row in connection.execute(sa.select(*columns).where(Battle.item_id.in_(chunk))):
             key = (row[0], row[1], row[2], row[3], row[4], row[5])
             if key in ids:
                 ids[key] = row[6]
@@ -111,46 +110,40 @@ def _add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[
         )
         for found in connection.execute(verdicts):
             known[found[0], found[1], found[2], found[3]][found[4]] = (found[5], found[6])
-    change: Counter[tuple[int, str, int, int, int, str]] = Counter()
-    new: dict[int, dict[str, Any]] = {}
+    changes: defaultdict[tuple[str, int, int, int, int], list[int]] = defaultdict(lambda: [0] * len(OUTCOMES))
+    new: dict[int, tuple[Any, ...]] = {}
     next_verdict, created = next_id(connection, Verdict), now()
-    replaced: dict[int, dict[str, Any]] = {}
+    replaced: dict[int, tuple[Any, ...]] = {}
     for row in rows:
         _check(row)
         orders = known[row.battle_id, row.annotator_id, row.criterion, row.replicate]
         before = orders.get(row.order)
         if before is not None and before[1] is not None:
             continue
-        values = _values(row, run_id, created)
         if before is None:
-            values["id"] = next_verdict
-            new[next_verdict] = values
+            verdict, table = next_verdict, new
             next_verdict += 1
         else:
-            values["id"] = before[0]
-            (new if before[0] in new else replaced)[before[0]] = values
-        cell = (row.annotator_id, row.criterion, *pairs[row.battle_id])
-        for sign in (-1, 1):
-            if sign == 1:
-                orders[row.order] = (values["id"], row.winner)
-            winner = outcome([won for _, won in orders.values() if won is not None])
-            if winner is not None:
-                change[*cell, winner] += sign
-            change[*cell, "error"] += sign * sum(won is None for _, won in orders.values())
-    insert_new(connection, Verdict, list(new.values()))
-    if replaced:
-        table = Verdict.__table__
-        statement = sa.update(table).where(table.c.id == sa.bindparam("key"))  # type: ignore[arg-type]
-        values_by_key = [{("key" if k == "id" else k): v for k, v in row.items()} for row in replaced.values()]
-        connection.execute(statement, values_by_key)
-    names = ("annotator_id", "criterion", "turn", "model_a_id", "model_b_id", "outcome", "count")
-    add_up(
-        connection,
-        Tally,
-        [dict(zip(names, (*key, count), strict=True)) for key, count in change.items() if count],
-        ("count",),
-    )
+            verdict, table = before[0], new if before[0] in new else replaced
+        table[verdict] = _values(row, verdict, run_id, created)
+        turn, *pair = pairs[row.battle_id]
+        cell = changes[row.criterion, pair[0], pair[1], row.annotator_id, turn]
+        _count(cell, orders, -1)
+        orders[row.order] = (verdict, row.winner)
+        _count(cell, orders, 1)
+    insert_tuples(connection, Verdict, VERDICT, list(new.values()))
+    update_tuples(connection, Verdict, VERDICT, list(replaced.values()))
+    add_up(connection, Tally, changes)
     return len(new) + len(replaced)
+
+
+def _count(cell: list[int], orders: Mapping[str, tuple[int, str | None]], sign: int) -> None:
+    """Adds to (or with sign -1 takes from) a cell what one annotator's verdicts on one battle say together."""
+    winners = [winner for _, winner in orders.values() if winner is not None]
+    won = outcome(winners)
+    if won is not None:
+        cell[OUTCOMES[won]] += sign
+    cell[-1] += sign * (len(orders) - len(winners))
 
 
 def _check(row: VerdictRow) -> None:
@@ -160,19 +153,21 @@ def _check(row: VerdictRow) -> None:
         raise ValueError(f"a probability lies between 0 and 1: {row}")
 
 
-def _values(row: VerdictRow, run_id: int | None, created: str) -> dict[str, Any]:
-    return {
-        "battle_id": row.battle_id,
-        "annotator_id": row.annotator_id,
-        "criterion": row.criterion,
-        "order_shown": row.order,
-        "replicate": row.replicate,
-        "winner": row.winner,
-        "probability": row.probability,
-        "seconds": row.seconds,
-        "run_id": run_id,
-        "response_id": row.response_id,
-        "created_at": row.created_at or created,
-        "error": storable(row.error) if row.error is not None else None,
-        "rationale": storable(row.rationale) if row.rationale is not None else None,
-    }
+def _values(row: VerdictRow, verdict_id: int, run_id: int | None, created: str) -> tuple[Any, ...]:
+    """Returns the row's values in the order of VERDICT."""
+    return (
+        verdict_id,
+        row.battle_id,
+        row.annotator_id,
+        row.criterion,
+        row.order,
+        row.replicate,
+        row.winner,
+        row.probability,
+        row.seconds,
+        run_id,
+        row.response_id,
+        row.created_at or created,
+        storable(row.error) if row.error is not None else None,
+        storable(row.rationale) if row.rationale is not None else None,
+    )

@@ -95,9 +95,7 @@ class Cells:
 
     def write(self, connection: sa.Connection) -> None:
         """Adds the changes to `run_cell`."""
-        names = ("run_id", "model_id", "dataset_id", *COUNTERS)
-        rows = [dict(zip(names, (*key, *cell), strict=True)) for key, cell in self.changes.items() if any(cell)]
-        add_up(connection, RunCell, rows, COUNTERS)
+        add_up(connection, RunCell, self.changes)
 
 
 def _counts(row: ResponseRow) -> Counts:

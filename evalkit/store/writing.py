@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -37,20 +37,27 @@ def insert_new(connection: sa.Connection, table: type[Base], rows: Sequence[dict
 
 
 def insert_tuples(
-    connection: sa.Connection, table: type[Base], names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    connection: sa.Connection,
+    table: type[Base],
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    conflict: str = "DO NOTHING",
 ) -> int:
     """Does what `insert_new` does, for the hottest tables: past SQLAlchemy's work per row, which takes most of it.
 
     JSON values come as text.
 
+    Args:
+        conflict: What follows ON CONFLICT.
+
     Returns:
-        How many rows were new.
+        How many rows were written.
     """
     if not rows:
         return 0
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     marks = ", ".join([mark] * len(names))
-    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    statement = f"INSERT INTO {table.__tablename__} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT {conflict}"
     return connection.exec_driver_sql(statement, list(rows)).rowcount
 
 
@@ -65,23 +72,18 @@ def update_tuples(
         connection.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
 
 
-def add_up(
-    connection: sa.Connection, table: type[Base], rows: Sequence[dict[str, Any]], counters: Sequence[str]
-) -> None:
-    """Adds to the counters of a roll-up's rows, making rows that are not there."""
-    if not rows:
-        return
-    statement = insert(connection, table)
-    columns = table.__table__.c
+def add_up(connection: sa.Connection, table: type[Base], changes: Mapping[tuple[Any, ...], Sequence[float]]) -> None:
+    """Adds to the counters of a roll-up's rows, making rows that are not there.
+
+    Args:
+        changes: By primary key, what to add to each of the other columns.
+    """
+    name, columns = table.__tablename__, table.__table__.c
+    keys, counters = ([c.name for c in columns if c.primary_key == is_key] for is_key in (True, False))
     # Always in one order, so that two writers of a database without our lock could not deadlock.
-    rows = sorted(rows, key=lambda row: [row[c.name] for c in columns if c.primary_key])
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[c.name for c in columns if c.primary_key],
-            set_={name: columns[name] + statement.excluded[name] for name in counters},
-        ),
-        rows,
-    )
+    rows = [(*key, *change) for key, change in sorted(changes.items()) if any(change)]
+    sums = ", ".join(f"{counter} = {name}.{counter} + excluded.{counter}" for counter in counters)
+    insert_tuples(connection, table, [*keys, *counters], rows, f"({', '.join(keys)}) DO UPDATE SET {sums}")
 
 
 def next_id(connection: sa.Connection, table: type[Base]) -> int:

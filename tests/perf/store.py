@@ -129,7 +129,7 @@ def reads(ledger: Ledger, load: Load) -> dict[str, Callable[[], Any]]:
     middle = page.response_id.iloc[len(page) // 2]
     model = page.model.iloc[-1]
     return {
-        "leaderboard (tally)": lambda: frames.tally(ledger, kind="judge"),
+        "leaderboard (tally)": lambda: frames.tally(ledger, kind="judge", pooled=True),
         "run list": lambda: frames.runs(ledger),
         "model x task table": lambda: frames.scores(ledger, wide=True),
         "cells of a run": lambda: frames.run_cells(ledger, run),

@@ -30,10 +30,10 @@ def test_outcomes_are_the_tally(sample: tuple[Ledger, int]) -> None:
     ledger, _ = sample
     with ledger.engine.connect() as connection:
         frame = verdicts(connection, [1, 2, 3, *range(4, 40)], "overall", None)
-        rows = connection.execute(
-            sa.select(Tally.annotator_id, Tally.model_a_id, Tally.model_b_id, Tally.outcome, Tally.count)
-        )
-        stored = {tuple(map(str, row[:4])): row[4] for row in rows if row[3] != "error" and row[4]}
+        counts = (Tally.wins_a, Tally.wins_b, Tally.ties, Tally.both_bad)
+        rows = connection.execute(sa.select(Tally.annotator_id, Tally.model_a_id, Tally.model_b_id, *counts))
+        names = ("model_a", "model_b", "tie", "both_bad")
+        stored = {(*map(str, row[:3]), name): n for row in rows for name, n in zip(names, row[3:], strict=True) if n}
     found = board.outcomes(frame)
     counted = Counter(zip(found.annotator, found.model_a, found.model_b, found.winner, strict=True))
     assert counted == stored

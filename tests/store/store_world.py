@@ -83,9 +83,11 @@ def check_tally(ledger: Ledger) -> None:
         for *unit, winner in rows:
             units.setdefault(tuple(unit), []).append(winner)
         stored = connection.exec_driver_sql(
-            "SELECT annotator_id, criterion, turn, model_a_id, model_b_id, outcome, count FROM tally WHERE count <> 0"
+            "SELECT annotator_id, criterion, turn, model_a_id, model_b_id, wins_a, wins_b, ties, both_bad, errors"
+            " FROM tally"
         )
-        found = {tuple(row[:6]): row[6] for row in stored}
+        names = ("model_a", "model_b", "tie", "both_bad", "error")
+        found = {(*row[:5], name): n for row in stored for name, n in zip(names, row[5:], strict=True) if n}
     expected: dict[tuple[Any, ...], int] = {}
     for unit, winners in units.items():
         said = {winner for winner in winners if winner is not None}

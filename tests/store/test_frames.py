@@ -14,6 +14,7 @@ from evalkit.models.base import ModelSettings
 from evalkit.store import BattleRow, GradeRow, Ledger, ScoreRow, VerdictRow, frames
 
 TEXTS = {"text", "reasoning", "body", "messages", "rationale", "prompt", "logprobs", "system"}
+OUTCOMES = ["wins_a", "wins_b", "ties", "both_bad", "errors"]
 
 
 def pages(world: World, size: int, by_id: bool, **filters: Any) -> list[int]:
@@ -160,9 +161,17 @@ def test_verdicts_tally_and_grades_filter(world: World) -> None:
     assert list(frames.verdicts(ledger, after=28, limit=1).verdict_id) == [29]
     with pytest.raises(UserError, match="there is no annotator 'nobody' in this ledger; there are: ann, j"):
         frames.verdicts(ledger, annotators=["nobody"])
-    tally = frames.tally(ledger, errors=True)
-    assert sorted(zip(tally.winner, tally["count"], strict=True)) == [("error", 1)] * 3 + [("model_a", 9)] * 3
-    assert set(frames.tally(ledger, kind="judge", criterion="style").winner) == {"model_a"}
+    tally = frames.tally(ledger)
+    assert [(*row,) for row in tally[OUTCOMES].itertuples(index=False)] == [(9, 0, 0, 0, 1)] * 3
+    assert set(zip(tally.annotator, tally.annotator_kind, tally.criterion, tally.turn, strict=True)) == {
+        *(("j", "judge", "overall", 1), ("j", "judge", "style", 1), ("ann", "human", "overall", 1))
+    }
+    assert set(tally.model_a) == {"a"} and set(tally.model_b) == {"openai/b"}
+    pooled = frames.tally(ledger, criterion="overall", pooled=True)
+    assert pooled[["model_a", "model_b", *OUTCOMES]].values.tolist() == [["a", "openai/b", 18, 0, 0, 0, 2]]
+    assert frames.tally(ledger, kind="judge", criterion="style").wins_a.to_list() == [9]
+    for nothing in (frames.tally(ledger, models=["a"]), frames.tally(ledger, criterion="tone", pooled=True)):
+        assert len(nothing) == 0 and nothing.errors.sum() == 0
     board = frames.annotators(ledger).set_index("annotator")
     assert board.loc["j", ["battles", "errors"]].to_list() == [18, 2]
 

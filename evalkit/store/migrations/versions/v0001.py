@@ -203,19 +203,20 @@ def upgrade() -> None:
     )
     op.create_table(
         "tally",
-        Column("annotator_id", BIG, nullable=False),
         Column("criterion", Text, nullable=False),
-        Column("turn", BIG, nullable=False),
         Column("model_a_id", BIG, nullable=False),
         Column("model_b_id", BIG, nullable=False),
-        Column("outcome", Text, nullable=False),
-        Column("count", BIG, nullable=False),
+        Column("annotator_id", BIG, nullable=False),
+        Column("turn", BIG, nullable=False),
+        Column("wins_a", BIG, nullable=False),
+        Column("wins_b", BIG, nullable=False),
+        Column("ties", BIG, nullable=False),
+        Column("both_bad", BIG, nullable=False),
+        Column("errors", BIG, nullable=False),
         sa.ForeignKeyConstraint(["annotator_id"], ["annotator.id"], name="fk_tally_annotator_id_annotator"),
         sa.ForeignKeyConstraint(["model_a_id"], ["model.id"], name="fk_tally_model_a_id_model"),
         sa.ForeignKeyConstraint(["model_b_id"], ["model.id"], name="fk_tally_model_b_id_model"),
-        sa.PrimaryKeyConstraint(
-            "annotator_id", "criterion", "turn", "model_a_id", "model_b_id", "outcome", name="pk_tally"
-        ),
+        sa.PrimaryKeyConstraint("criterion", "model_a_id", "model_b_id", "annotator_id", "turn", name="pk_tally"),
         sqlite_with_rowid=False,
     )
     op.create_table(
