@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from evalkit.report.reads import Judge, Rate, finite, judges, run_models, run_row
 from evalkit.store.ledger import Ledger
+from evalkit.store.reading import arrays
 from evalkit.store.schema import Battle, Verdict
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def verdicts(
     if models is not None:
         query = query.where(Battle.model_a_id.in_(models), Battle.model_b_id.in_(models))
     rows = connection.execute(query)
-    frame = pd.DataFrame(rows.fetchall(), columns=list(rows.keys()))
+    frame = pd.DataFrame(dict(zip(rows.keys(), arrays(rows), strict=True)))
     return frame.astype({"model_a": str, "model_b": str, "annotator": str, "winner": object})
 
 

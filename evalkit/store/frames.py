@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from evalkit.store.ledger import Ledger
-from evalkit.store.reading import annotator_ids, dataset_ids, frame, item_names, model_ids, model_names
+from evalkit.store.reading import annotator_ids, arrays, dataset_ids, frame, item_names, model_ids, model_names
 from evalkit.store.rows import AnnotatorKind
 from evalkit.store.samples import responses, sample
 from evalkit.store.schema import (
@@ -226,7 +226,7 @@ def tally(
         if models is not None:
             ids = model_ids(connection, models)
             query = query.where(Tally.model_a_id.in_(ids), Tally.model_b_id.in_(ids))
-        columns = _columns(connection.execute(query))
+        columns = arrays(connection.execute(query))
         names = model_names(connection)
         who = connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind)).all()
     table = dict(
@@ -239,15 +239,6 @@ def tally(
         table["annotator_kind"] = _named(table["annotator_id"], {row.id: row.kind for row in who})
         table["criterion"] = pd.Categorical(table["criterion"])
     return pd.DataFrame({name: table[name] for name in (*head, *PAIR, *OUTCOMES)})
-
-
-def _columns(result: sa.CursorResult[Any]) -> list[Any]:
-    """Fetches rows as arrays, in parts: a hundred thousand rows at once would set off the garbage collector."""
-    import numpy as np
-
-    parts = [[np.array(column) for column in zip(*part, strict=True)] for part in result.partitions(2000)]
-    nothing = [np.empty(0, dtype=np.int64)] * len(result.keys())
-    return [np.concatenate(column) for column in zip(*(parts or [nothing]), strict=True)]
 
 
 def _named(ids: Any, names: Mapping[int, str]) -> Any:

@@ -32,6 +32,18 @@ def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str], numbers: Collec
     return table
 
 
+def arrays(result: sa.CursorResult[Any]) -> list[Any]:
+    """Fetches rows as one array a column, for results of a hundred thousand rows.
+
+    In parts, for so many rows held at once would set off the garbage collector.
+    """
+    import numpy as np
+
+    parts = [[np.array(column) for column in zip(*part, strict=True)] for part in result.partitions(2000)]
+    nothing = [np.empty(0, dtype=np.int64)] * len(result.keys())
+    return [np.concatenate(column) for column in zip(*(parts or [nothing]), strict=True)]
+
+
 def model_names(connection: sa.Connection) -> dict[int, str]:
     """Returns what boards call every model, by id: its label, else provider/name; with its id where two are alike."""
     rows = connection.execute(sa.select(Model.id, Model.label, Model.provider, Model.name)).all()

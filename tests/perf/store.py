@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.models.base import ModelSettings, Reply, RequestFailed, canonical_json
+from evalkit.report import leaderboard
 from evalkit.store import BattleRow, Item, Ledger, ResponseRow, ScoreRow, VerdictRow, frames
 
 MODELS, DATASETS, RUNS, ITEMS = 50, 20, 20, 2_000
@@ -130,6 +131,7 @@ def reads(ledger: Ledger, load: Load) -> dict[str, Callable[[], Any]]:
     model = page.model.iloc[-1]
     return {
         "leaderboard (tally)": lambda: frames.tally(ledger, kind="judge", pooled=True),
+        "leaderboard, rated": lambda: leaderboard(ledger, judges=["judge-0", "judge-1"]),
         "run list": lambda: frames.runs(ledger),
         "model x task table": lambda: frames.scores(ledger, wide=True),
         "cells of a run": lambda: frames.run_cells(ledger, run),
