@@ -108,9 +108,8 @@ def plainly(done: subprocess.CompletedProcess[str], *said: str, code: int | None
         (Answer(chat("")), "empty", "3 x empty: "),
         (error(400, "This model's maximum context length is 10 tokens", code="context_length_exceeded"),
          "context_length", "The prompt is longer than mock takes"),
-        (Answer(b'{"choices": []}'), "malformed", "3 x malformed: "),
     ],
-    ids=["no such model", "wrong key", "HTML", "empty answers", "context", "no choices"],
+    ids=["no such model", "wrong key", "HTML", "empty answers", "context"],
 )  # fmt: skip
 def test_an_endpoint_that_fails(evalkit: Command, tmp_path: Path, answer: Answer, kind: str, said: str) -> None:
     server = Server(lambda _: answer)
