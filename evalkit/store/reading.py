@@ -32,7 +32,7 @@ def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str], numbers: Collec
     return table
 
 
-def arrays(result: sa.CursorResult[Any]) -> list[Any]:
+def arrays(result: sa.CursorResult[*tuple[Any, ...]]) -> list[Any]:
     """Fetches rows as one array a column, for results of a hundred thousand rows.
 
     In parts, for so many rows held at once would set off the garbage collector.

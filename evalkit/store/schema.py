@@ -9,32 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from sqlalchemy import (
-    DDL,
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    ColumnElement,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    Text,
-    UniqueConstraint,
-    event,
-    func,
-    literal_column,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION = "0001"
 """The newest migration; a ledger carries its own in `alembic_version`."""
 
-BigInt = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's own row id
-Json = JSON(none_as_null=True)
+BigInt = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER is SQLite's own row id
+Json = sa.JSON(none_as_null=True)
 
 Id = Annotated[int, mapped_column(BigInt, primary_key=True, autoincrement=False)]
 Hash = Annotated[str, mapped_column(Text, unique=True)]
@@ -43,7 +26,7 @@ Hash = Annotated[str, mapped_column(Text, unique=True)]
 class Base(DeclarativeBase):
     """Names of constraints are fixed, so that migrations can speak of them."""
 
-    metadata = MetaData(
+    metadata = sa.MetaData(
         naming_convention={
             "ix": "ix_%(column_0_N_label)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -52,7 +35,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {str: Text, int: BigInt, float: Double, dict[str, Any]: Json, list[Any]: Json}  # noqa: RUF012
+    type_annotation_map = {str: Text, int: BigInt, float: sa.Double, dict[str, Any]: Json, list[Any]: Json}  # noqa: RUF012
 
 
 class Model(Base):
@@ -155,14 +138,14 @@ class Response(Base):
     logprobs: Mapped[list[Any] | None]
 
 
-KEY_PREFIX: ColumnElement[str] = literal_column("substr(response.request_key, 1, 16)", Text)
+KEY_PREFIX: sa.ColumnElement[str] = sa.literal_column("substr(response.request_key, 1, 16)", Text)
 """What the cache is searched by, besides the whole key; exactly as the index has it, or it is not used."""
 
 # One index for both the cache (by key alone) and the identity. 64 of the key's 256 bits tell any two requests to one
 # model about one item apart, and keep the index, which grows at random places, a third of the size.
 Index(
     "uq_response_identity",
-    literal_column("substr(request_key, 1, 16)"),
+    sa.literal_column("substr(request_key, 1, 16)"),
     Response.model_id,
     Response.item_id,
     unique=True,
@@ -186,14 +169,12 @@ class RunResponse(Base):
 
 
 # Partial indexes as plain DDL: `Index(postgresql_where=...)` would import that dialect, slowly, for every ledger.
-for _name, _columns in (
-    ("ix_run_response_failed", "response_id"),
-    ("ix_run_response_failed_page", "run_id, model_id, dataset_id, response_id"),
+for _index in (
+    "ix_run_response_failed ON run_response (response_id)",
+    "ix_run_response_failed_page ON run_response (run_id, model_id, dataset_id, response_id)",
 ):
-    _statement = DDL(  # type: ignore[no-untyped-call]
-        f"CREATE INDEX {_name} ON run_response ({_columns}) WHERE failed"
-    )
-    event.listen(RunResponse.__table__, "after_create", _statement)
+    _statement = sa.DDL(f"CREATE INDEX {_index} WHERE failed")  # type: ignore[no-untyped-call]
+    sa.event.listen(RunResponse.__table__, "after_create", _statement)
 
 
 class RunCell(Base):
@@ -261,8 +242,8 @@ Index(
     Battle.model_a_id,
     Battle.model_b_id,
     Battle.turn,
-    func.coalesce(Battle.response_a_id, text("0")),
-    func.coalesce(Battle.response_b_id, text("0")),
+    sa.func.coalesce(Battle.response_a_id, sa.text("0")),
+    sa.func.coalesce(Battle.response_b_id, sa.text("0")),
     unique=True,
 )
 
