@@ -128,6 +128,8 @@ class JudgePlan(Part):
     def _model_for_llm(self) -> JudgePlan:
         if (self.kind == "llm") != (self.model is not None):
             raise ValueError("a judge of kind llm needs a model, one of kind verifier has none")
+        if self.model is not None and self.model.system:
+            raise ValueError("a judge's system prompt stands in its prompt file, not in its model")
         return self
 
 

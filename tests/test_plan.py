@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from evalkit.adhoc import adhoc_plan, write_example
 from evalkit.errors import UserError
@@ -173,3 +174,9 @@ def test_a_fault_of_the_whole_starts_with_a_word(tmp_path: Path) -> None:
     models = [{"model": "hf/x"}, {"model": "hf/x"}]
     with pytest.raises(UserError, match=r"^two models have the name 'hf/x'"):
         adhoc_plan(tmp_path, models=models, benchmarks=[{"task": "g", "generation": ""}], seed=0, task_folders=[])
+
+
+def test_a_judges_model_has_no_system_prompt_of_its_own() -> None:
+    judge = {"name": "j", "model": {"model": "openai/x", "system": "Be kind."}}
+    with pytest.raises(ValidationError, match="stands in its prompt file"):
+        Plan.model_validate({"models": ["openai/y"], "arena": {"tasks": ["t"]}, "judges": [judge]})
