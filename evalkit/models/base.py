@@ -31,7 +31,11 @@ FailureKind = Literal[
 
 def canonical_json(value: object) -> str:
     """Serialises to JSON with sorted keys and no spaces, so that equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _canonical(value)
+
+
+# Made once: `json.dumps` with these arguments builds an encoder for each call, and this runs for every request.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def sha256(value: object) -> str:
