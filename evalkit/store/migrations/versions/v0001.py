@@ -269,7 +269,6 @@ def upgrade() -> None:
         "ix_run_response_failed",
         "run_response",
         ["response_id"],
-        unique=False,
         sqlite_where=sa.text("failed"),
         postgresql_where=sa.text("failed"),
     )
@@ -277,7 +276,6 @@ def upgrade() -> None:
         "ix_run_response_failed_page",
         "run_response",
         ["run_id", "model_id", "dataset_id", "response_id"],
-        unique=False,
         sqlite_where=sa.text("failed"),
         postgresql_where=sa.text("failed"),
     )
