@@ -26,7 +26,6 @@ CLUSTERED_LIMIT = 20_000
 """Up to so many votes the intervals allow for votes on the same item being alike; above, the roll-up alone is read."""
 MEAN = "mean of the benchmarks"
 RATING = "arena rating"
-FEW_MODELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +253,7 @@ def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCo
     import pandas as pd
 
     from evalkit.stats import correlate
+    from evalkit.stats.correlation import MIN_MODELS
 
     rated = {row.model: row.rating for row in board.rows if row.rating is not None}
     tasks = [task for task in scores.tasks if task.group is None]
@@ -270,7 +270,7 @@ def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCo
     if len(shares) > 1:
         table.insert(1, MEAN, table[shares].mean(axis=1, skipna=False))
     warnings: tuple[str, ...] = ()
-    if len(rated) < FEW_MODELS:
+    if len(rated) < MIN_MODELS:
         warnings = (
             f"Only {len(rated)} models are rated: over so few, a rank correlation says next to nothing and has no "
             "interval.",
@@ -298,4 +298,10 @@ def _note(n: int, value: float | None, lower: float | None) -> str:
         return f"undefined: scores or ratings do not vary over the {n} models that have both"
     if lower is not None:
         return ""
-    return f"no interval: {n} models" if n < FEW_MODELS else "no interval: no resample of the models changes the order"
+    from evalkit.stats.correlation import MIN_MODELS
+
+    return (
+        f"no interval: {n} models are too few"
+        if n < MIN_MODELS
+        else "no interval: no resample of the models changes the order"
+    )

@@ -17,7 +17,7 @@ from evalkit.stats.votes import FloatArray, require_columns
 
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
-_MIN_MODELS = 8  # below, resamples of the models are so few and alike that the limits are far too narrow
+MIN_MODELS = 8  # below, resamples of the models are so few and alike that the limits are far too narrow
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ def correlation(
     n = len(left)
     title = f"{names[0]} and {names[1]}"
     warnings = []
-    if n < _MIN_MODELS:
+    if n < MIN_MODELS:
         warnings.append(
-            f"{title}: only {n} models have both scores, so there is no interval ({_MIN_MODELS} are needed)."
+            f"{title}: only {n} models have both scores, so there is no interval ({MIN_MODELS} are needed)."
         )
     estimates = []
     for method, statistic in _statistics(left, right).items():
@@ -173,7 +173,7 @@ def correlation(
         lower = upper = float("nan")
         if np.isnan(value):
             warnings.append(f"{title}: no {method} coefficient, since one of them does not vary over the {n} models.")
-        elif n >= _MIN_MODELS:
+        elif n >= MIN_MODELS:
             lower, upper, undefined = bootstrap(statistic, n, rounds=rounds, confidence=confidence, seed=seed)
             if np.isnan(lower):
                 warnings.append(f"{title}: no interval for {method}, since no resample of the {n} models varies.")

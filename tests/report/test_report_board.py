@@ -167,7 +167,7 @@ def test_correlation_over_three_models_has_a_warning_and_no_interval(ledger: Led
     correlations = benchmark_arena_correlation(score_table(ledger, run_id), found)
     assert "Only 3 models" in correlations.warnings[0]
     (row,) = correlations.rows
-    assert row.spearman_lower is None and row.note == "no interval: 3 models"
+    assert row.spearman_lower is None and row.note == "no interval: 3 models are too few"
 
 
 def test_correlation_without_scores_says_so(ledger: Ledger) -> None:
