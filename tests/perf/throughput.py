@@ -107,9 +107,8 @@ def client_bare(url: str, n: int, concurrency: int, folder: str) -> dict[str, An
     bodies = iter([json.dumps({"model": "mock", "messages": question(i)}).encode() for i in range(n)])
 
     async def worker() -> int:
-        loop, done = asyncio.get_running_loop(), 0
+        done = 0
         reader, writer = await asyncio.open_connection(host, int(port))
-        del loop
         for body in bodies:
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
             head = await reader.readuntil(b"\r\n\r\n")
