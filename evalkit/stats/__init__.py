@@ -9,6 +9,7 @@ from evalkit.stats.agreement import (
     parse_failures,
     swap_consistency,
 )
+from evalkit.stats.boards import BoardComparison, compare_boards
 from evalkit.stats.correlation import Correlation, Correlations, Estimate, correlate, correlation
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.paired import PairedDifference, compare_models, paired_difference
@@ -18,6 +19,7 @@ from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 __all__ = [
     "OUTCOMES",
     "Agreement",
+    "BoardComparison",
     "Correlation",
     "Correlations",
     "Diagnosis",
@@ -33,6 +35,7 @@ __all__ = [
     "bootstrap",
     "bradley_terry",
     "clustered_mean",
+    "compare_boards",
     "compare_models",
     "correlate",
     "correlation",
