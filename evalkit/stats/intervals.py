@@ -17,6 +17,8 @@ from evalkit.stats.votes import FloatArray, IntArray
 
 _BOOTSTRAP_CELLS = 4_000_000
 _MIN_ROUNDS = 1000
+_EXACT_FLIPS = 16
+_NORMAL_FLIPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def clustered_mean(
         raise UserError(f"value {int(np.flatnonzero(~np.isfinite(x))[0]) + 1} of {n} is not a finite number.")
     if not n:
         return Mean(float("nan"), float("nan"), -np.inf, np.inf, 0, 0, 0.0)
-    codes: IntArray = np.arange(n) if clusters is None else _cluster_codes(clusters, n)
+    codes: IntArray = np.arange(n) if clusters is None else cluster_codes(clusters, n)
     mean = float(x.mean())
     sums = np.bincount(codes, x - mean)
     g = len(sums)
@@ -144,7 +146,12 @@ def clustered_mean(
     return Mean(mean, se, mean - width, mean + width, n, g, g - 1.0)
 
 
-def _cluster_codes(clusters: ArrayLike, n: int) -> IntArray:
+def cluster_codes(clusters: ArrayLike, n: int) -> IntArray:
+    """Codes 0, 1, ... of n cluster labels.
+
+    Raises:
+        UserError: The number of labels differs, or one is missing.
+    """
     labels = np.asarray(clusters)
     if labels.shape != (n,):
         raise UserError(
@@ -161,6 +168,51 @@ def sign_test_p(successes: int, n: int) -> float:
     if n == 0:
         return 1.0
     return min(1.0, 2.0 * float(special.bdtr(min(successes, n - successes), n, 0.5)))
+
+
+def sign_flip_p(differences: ArrayLike, *, rounds: int = 9999, seed: int = 0) -> tuple[float, str]:
+    """Two-sided p-value of the sign-flip permutation test that differences are symmetric about 0.
+
+    Share of the sign flips with |sum s_i d_i| >= |sum d_i| (Fisher 1935, The design of experiments, section 21). Exact
+    where the differences that are not 0 are all of one size (then binomial) or at most 16; otherwise sampled, the
+    observed signs counted among the samples, (1 + hits) / (1 + rounds) (Phipson & Smyth 2010, SAGMB 9:39). From 20,000
+    differences of several sizes on, the null distribution's normal limit with the variance sum d_i^2 is taken.
+
+    Args:
+        differences: Finite, shape (n,); sums over clusters where items come in clusters.
+        rounds: Sampled sign flips.
+        seed: Of the random signs.
+
+    Returns:
+        (p, method in words); p is NaN for n = 0 and 1 where every difference is 0.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if not len(d):
+        return float("nan"), "no items"
+    # Rounding must not make sizes differ, nor take the observed sum out of its own tail.
+    tolerance = 1e-9 * float(np.abs(d).max())
+    d = d[np.abs(d) > tolerance]
+    n, size = len(d), np.abs(d)
+    if not n:
+        return 1.0, "no difference anywhere"
+    if np.ptp(size) <= tolerance:
+        return sign_test_p(int((d > 0).sum()), n), f"exact, binomial over {n} sign flips of one size"
+    observed = abs(float(d.sum())) - tolerance * n**0.5
+    if n <= _EXACT_FLIPS:
+        sums = np.zeros(1)
+        for step in size:
+            sums = np.concatenate([sums - step, sums + step])
+        return float((np.abs(sums) >= observed).mean()), f"exact over 2^{n} sign flips"
+    if n >= _NORMAL_FLIPS:
+        z = float(d.sum()) / float(np.sqrt((size**2).sum()))
+        return float(two_sided_p(np.array([z]), float("inf"))[0]), f"normal limit of {n} sign flips"
+    rng = np.random.default_rng(seed)
+    step, hits = max(1, _BOOTSTRAP_CELLS // n), 0
+    for start in range(0, rounds, step):
+        flips = min(step, rounds - start)
+        plus = np.unpackbits(rng.integers(256, size=(flips, -(-n // 8)), dtype=np.uint8), axis=1, count=n)
+        hits += int((np.abs(2.0 * (plus @ size) - size.sum()) >= observed).sum())
+    return (1 + hits) / (1 + rounds), f"{rounds} random sign flips, seed {seed}"
 
 
 def bootstrap(
