@@ -1,15 +1,7 @@
 """Statistics: pure functions from arrays or DataFrames to typed results; no database, no files."""
 
-from evalkit.stats.agreement import (
-    Agreement,
-    FirstSlotPreference,
-    SwapConsistency,
-    agreement,
-    first_slot_preference,
-    parse_failures,
-    swap_consistency,
-)
-from evalkit.stats.boards import BoardComparison, compare_boards
+from evalkit.stats.agreement import Agreement, AgreementRow, JudgeAgreement, agreement, judge_agreement
+from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, Correlations, Estimate, correlate, correlation
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.paired import (
@@ -18,6 +10,14 @@ from evalkit.stats.paired import (
     compare_criteria,
     compare_models,
     paired_difference,
+)
+from evalkit.stats.pass_at_k import PassRate, PassRates, pass_at_k, pass_hat_k, pass_rates
+from evalkit.stats.position import (
+    FirstSlotPreference,
+    SwapConsistency,
+    first_slot_preference,
+    parse_failures,
+    swap_consistency,
 )
 from evalkit.stats.power import (
     EloTest,
@@ -37,17 +37,22 @@ from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 __all__ = [
     "OUTCOMES",
     "Agreement",
+    "AgreementRow",
     "BoardComparison",
+    "Coefficient",
     "Correlation",
     "Correlations",
     "Diagnosis",
     "EloTest",
     "Estimate",
     "FirstSlotPreference",
+    "JudgeAgreement",
     "Mean",
     "MeanTest",
     "ModelComparison",
     "PairedDifference",
+    "PassRate",
+    "PassRates",
     "PowerAnalysis",
     "Ratings",
     "Share",
@@ -61,6 +66,7 @@ __all__ = [
     "bootstrap",
     "bradley_terry",
     "clustered_mean",
+    "cohen_kappa",
     "compare_boards",
     "compare_criteria",
     "compare_models",
@@ -68,9 +74,16 @@ __all__ = [
     "correlation",
     "count_votes",
     "first_slot_preference",
+    "fleiss_kappa",
+    "gwet_ac1",
+    "judge_agreement",
+    "krippendorff_alpha",
     "minimum_detectable_effect",
     "paired_difference",
     "parse_failures",
+    "pass_at_k",
+    "pass_hat_k",
+    "pass_rates",
     "sample_size",
     "share",
     "swap_consistency",

@@ -169,7 +169,7 @@ def _read(board: pd.DataFrame, title: str) -> pd.DataFrame:
         bad |= np.isinf(values) if column == "rating" else False
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise UserError(f"the {title}, row {row + 1}, column {column}: {text[row]!r} is not a finite number.")
+            raise UserError(f"the {title}, row {row + 1}, column {column}: {str(text[row])!r} is not a finite number.")
         numbers[column] = values.astype(np.float64)
     for column, beyond in (
         ("lower", numbers["lower"] > numbers["rating"]),

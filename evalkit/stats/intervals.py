@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ class Mean:
         return float(two_sided_p(np.array([(self.value - null) / self.se]), self.df)[0])
 
 
-def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95, df: float = float("inf")) -> tuple[float, float]:
     """Wilson's score interval for a share.
 
     (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) (Wilson 1927, JASA 22:209-212).
@@ -74,10 +74,11 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
         successes: 0 to n; need not be whole (an effective count).
         n: Trials; (0, 1) is returned for 0.
         confidence: Level.
+        df: Degrees of freedom where n is an effective count from an estimated standard error: z is then t's.
     """
-    if n <= 0:
+    if n <= 0 or not df > 0:
         return 0.0, 1.0
-    z = critical_value(confidence, float("inf"))
+    z = critical_value(confidence, df)
     p = successes / n
     center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     width = z * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))) / (1 + z**2 / n)
@@ -144,6 +145,32 @@ def clustered_mean(
     se = float(np.sqrt(factor * (sums**2).sum())) / n
     width = critical_value(confidence, g - 1) * se
     return Mean(mean, se, mean - width, mean + width, n, g, g - 1.0)
+
+
+def bounded_mean(values: ArrayLike, clusters: ArrayLike | None = None, confidence: float = 0.95) -> Mean:
+    """`clustered_mean` of values from 0 to 1, with limits that stay within 0 and 1.
+
+    Wilson's interval at the effective count p (1 - p) / SE^2 with t in place of z (Dean & Pagano 2015, J. Surv. Stat.
+    Methodol. 3:484-503); at the number of clusters where SE is 0, since values that are all alike prove no certainty.
+
+    Args:
+        values: From 0 to 1, shape (n,).
+        clusters, confidence: As for `clustered_mean`.
+
+    Raises:
+        UserError: As `clustered_mean`; or a value is below 0 or above 1.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    mean = clustered_mean(x, clusters, confidence)
+    if not mean.n:
+        return replace(mean, lower=0.0, upper=1.0)
+    if x.min() < 0 or x.max() > 1:
+        row = int(np.flatnonzero((x < 0) | (x > 1))[0])
+        raise UserError(f"value {row + 1} of {mean.n} is {x[row]:g}; values from 0 to 1 are needed.")
+    spread = mean.value * (1 - mean.value)
+    effective = spread / mean.se**2 if mean.se > 0 and spread > 0 else float(mean.n_clusters)
+    lower, upper = wilson(mean.value * effective, effective, confidence, mean.df)
+    return replace(mean, lower=lower, upper=upper)
 
 
 def cluster_codes(clusters: ArrayLike, n: int) -> IntArray:

@@ -286,7 +286,7 @@ def grades_by_item(grades: pd.DataFrame, model_a: str, model_b: str, cluster: st
         row = int(np.flatnonzero(bad)[0])
         at = chosen.iloc[row]
         raise UserError(
-            f"the grade {at['value']!r} of {at['model']} on item {at['item_id']} is not a finite number; leave a "
+            f"the grade {str(at['value'])!r} of {at['model']} on item {at['item_id']} is not a finite number; leave a "
             "failure empty."
         )
     groups = value.groupby([chosen["item_id"], chosen["model"]], observed=True).agg(["mean", "count", "var"])
