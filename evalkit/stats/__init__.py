@@ -1,6 +1,7 @@
 """Statistics: pure functions from arrays or DataFrames to typed results; no database, no files."""
 
 from evalkit.stats.agreement import Agreement, AgreementRow, JudgeAgreement, agreement, judge_agreement
+from evalkit.stats.boards import BoardComparison, compare_boards
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, Correlations, Estimate, correlate, correlation
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
