@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -244,7 +244,7 @@ def sign_flip_p(differences: ArrayLike, *, rounds: int = 9999, seed: int = 0) ->
 
 def bootstrap(
     statistic: Callable[[FloatArray], FloatArray],
-    n_units: int,
+    n_units: int | Sequence[int],
     *,
     rounds: int = 2000,
     confidence: float = 0.95,
@@ -254,11 +254,13 @@ def bootstrap(
 
     A resample is how often each unit was drawn, so the statistic is computed for many resamples at once. Limits are
     the quantiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the resampled values, z0 from the share of them below the
-    estimate (ties half), a = sum d^3 / (6 (sum d^2)^1.5) from the leave-one-out values (Efron 1987, JASA 82:171-185).
+    estimate (ties half), a = sum d^3 / (6 (sum d^2)^1.5) from the leave-one-out values (Efron 1987, JASA 82:171-185),
+    d centred within each kind of unit where there are several (models and items, resampled independently).
 
     Args:
-        statistic: Maps unit weights, shape (resamples, n_units), to values, shape (resamples,); NaN where undefined.
-        n_units: Units (models, items), at least 2.
+        statistic: Maps unit weights, shape (resamples, units), to values, shape (resamples,); NaN where undefined.
+        n_units: Units (models, items), at least 2; or the numbers of several kinds of units, which then stand one
+            kind after the other in the weights.
         rounds: Resamples, at least 1,000.
         confidence: Level.
         seed: Of the random numbers.
@@ -272,25 +274,25 @@ def bootstrap(
     """
     if rounds < _MIN_ROUNDS:
         raise UserError(f"a bootstrap interval needs {_MIN_ROUNDS} rounds or more, not {rounds}.", code=2)
-    if n_units < 2:
-        raise UserError(f"a bootstrap needs 2 units or more, not {n_units}.")
+    sizes = (n_units,) if isinstance(n_units, int) else tuple(n_units)
+    if min(sizes) < 2:
+        raise UserError(f"a bootstrap needs 2 units or more, not {min(sizes)}.")
     rng = np.random.default_rng(seed)
-    step = max(1, _BOOTSTRAP_CELLS // n_units)
+    step = max(1, _BOOTSTRAP_CELLS // sum(sizes))
     values = np.concatenate(
-        [statistic(_resamples(rng, min(step, rounds - start), n_units)) for start in range(0, rounds, step)]
+        [
+            statistic(np.hstack([_resamples(rng, min(step, rounds - start), size) for size in sizes]))
+            for start in range(0, rounds, step)
+        ]
     )
-    left_out = np.concatenate(
-        [statistic(1.0 - np.eye(n_units)[start : start + step]) for start in range(0, n_units, step)]
-    )
-    estimate = float(statistic(np.ones((1, n_units)))[0])
+    estimate = float(statistic(np.ones((1, sum(sizes))))[0])
     defined = values[np.isfinite(values)]
     undefined = 1.0 - len(defined) / rounds
     if len(defined) < rounds / 2 or not np.isfinite(estimate) or np.ptp(defined) < 1e-12:
         return float("nan"), float("nan"), undefined
     below = ((defined < estimate - 1e-12).mean() + (defined <= estimate + 1e-12).mean()) / 2
     bias = float(special.ndtri(np.clip(below, 1 / rounds, 1 - 1 / rounds)))
-    influence = left_out[np.isfinite(left_out)]
-    influence = influence.mean() - influence
+    influence = np.concatenate([_influence(statistic, sizes, kind, step) for kind in range(len(sizes))])
     spread = float((influence**2).sum()) ** 1.5
     acceleration = float((influence**3).sum()) / (6 * spread) if spread > 0 else 0.0
     z = critical_value(confidence, float("inf"))
@@ -298,6 +300,19 @@ def bootstrap(
     levels = special.ndtr(bias + shifted / (1 - acceleration * shifted))
     lower, upper = np.quantile(defined, levels)
     return float(lower), float(upper), undefined
+
+
+def _influence(statistic: Callable[[FloatArray], FloatArray], sizes: Sequence[int], kind: int, step: int) -> FloatArray:
+    """Mean of the leave-one-out values less each of them, for the units of one kind."""
+    values = []
+    for start in range(0, sizes[kind], step):
+        rows = np.arange(min(step, sizes[kind] - start))
+        weight = np.ones((len(rows), sum(sizes)))
+        weight[rows, sum(sizes[:kind]) + start + rows] = 0.0
+        values.append(statistic(weight))
+    left_out = np.concatenate(values)
+    left_out = left_out[np.isfinite(left_out)]
+    return np.asarray(left_out.mean() - left_out) if len(left_out) else left_out
 
 
 def _resamples(rng: np.random.Generator, rounds: int, n_units: int) -> FloatArray:
