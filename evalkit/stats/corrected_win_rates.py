@@ -1,0 +1,140 @@
+"""Win rates of a judge corrected with few human verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from evalkit.errors import UserError
+from evalkit.stats.battles import UNREADABLE, battle_labels, matching
+from evalkit.stats.correction import FEW_LABELS, CorrectedMean, label_warnings, ppi_mean
+from evalkit.stats.votes import FloatArray, IntArray, factorize, list_names
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedBattles:
+    """Battles with the judge's and the humans' scores of the first model, NaN where there is none.
+
+    Attributes:
+        first, second: Names, shape (battles,).
+        judge, human: Mean scores, shape (battles,).
+        unit: Cluster codes, shape (battles,).
+        judge_names, human_names: The annotators that the globs matched.
+        warnings: Sentences.
+    """
+
+    first: np.ndarray[tuple[int], np.dtype[np.object_]]
+    second: np.ndarray[tuple[int], np.dtype[np.object_]]
+    judge: FloatArray
+    human: FloatArray
+    unit: IntArray
+    judge_names: tuple[str, ...]
+    human_names: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedWinRates:
+    """Win rates of models, corrected.
+
+    Attributes:
+        models: Names, best first.
+        rates: One for each model.
+        n: Battles, failures included.
+        n_labelled: Battles with a human verdict.
+        n_failed: Battles without a readable verdict of the judge.
+        method: In words.
+        warnings: Sentences.
+    """
+
+    models: tuple[str, ...]
+    rates: tuple[CorrectedMean, ...]
+    n: int
+    n_labelled: int
+    n_failed: int
+    method: str
+    warnings: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """Columns model, win_rate, lower, upper, judge, human, each with limits, power, n, n_labelled, n_failed."""
+        rows = [
+            {
+                "model": model,
+                **{"win_rate": r.value, "lower": r.lower, "upper": r.upper},
+                **{"judge": r.judge.value, "judge_lower": r.judge.lower, "judge_upper": r.judge.upper},
+                **{"human": r.human.value, "human_lower": r.human.lower, "human_upper": r.human.upper},
+                **{"power": r.power, "n": r.n, "n_labelled": r.n_labelled, "n_failed": r.n_failed},
+            }
+            for model, r in zip(self.models, self.rates, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+
+def ppi_win_rate(
+    votes: pd.DataFrame,
+    judge: str,
+    annotators: str,
+    *,
+    power: float | None = None,
+    cluster: str | None = None,
+    confidence: float = 0.95,
+) -> CorrectedWinRates:
+    """Win rate of each model over all its battles as humans would decide them (`ppi_mean` of each model's scores).
+
+    A battle scores 1 for a win, 1/2 for a tie or both_bad, 0 for a loss; several verdicts of one side on a battle
+    count with their mean.
+
+    Args:
+        votes: Judge's and humans' votes (see `battles.battle_labels`).
+        judge, annotators: Globs for the judge (several matching: their mean score) and for the humans.
+        power: lambda, 0 to 1; tuned for each model if None.
+        cluster: `item_id` where battles share items; None takes battles as independent.
+        confidence: Level.
+
+    Raises:
+        UserError: As `battles.battle_labels`, a glob matches nobody, or `cluster` is not a column of battles.
+    """
+    data = judged_battles(votes, judge, annotators, cluster)
+    models = sorted(set(data.first) | set(data.second))
+    found = []
+    for model in models:
+        is_first, rows = data.first == model, (data.first == model) | (data.second == model)
+        f, y = (np.where(is_first, s, 1.0 - s)[rows] for s in (data.judge, data.human))
+        unit = data.unit[rows]
+        found.append((model, ppi_mean(f, y, power=power, clusters=unit, confidence=confidence)))
+    found.sort(key=lambda pair: (np.isnan(pair[1].value), -pair[1].value))
+    short = [model for model, rate in found if rate.n_labelled < FEW_LABELS]
+    n, labelled = len(data.judge), int((~np.isnan(data.human)).sum())
+    failed = int(np.isnan(data.judge).sum())
+    warnings = [*data.warnings, *label_warnings(n, labelled, failed)]
+    if short:
+        warnings.append(f"Fewer than {FEW_LABELS} human verdicts on {list_names(short)}: rough intervals.")
+    return CorrectedWinRates(
+        models=tuple(model for model, _ in found),
+        rates=tuple(rate for _, rate in found),
+        n=n,
+        n_labelled=labelled,
+        n_failed=failed,
+        method=f"win rate, ties half, PPI++, clusters: {cluster or 'none'}, {confidence:.0%}",
+        warnings=tuple(warnings),
+    )
+
+
+def judged_battles(votes: pd.DataFrame, judge: str, annotators: str, cluster: str | None) -> JudgedBattles:
+    """Battles that the judge or a human has a verdict on, see `ppi_win_rate`."""
+    found = battle_labels(votes)
+    sides = matching(found.annotators, judge, annotators)
+    if cluster is not None and cluster not in found.battles.columns[:-2]:
+        columns = ", ".join(map(str, found.battles.columns[:-2]))
+        raise UserError(f"battles cannot be clustered by {cluster!r}; their columns are {columns}.", code=2)
+    seen = np.zeros(len(found.battles), dtype=np.bool_)
+    labelled = np.isin(found.annotator, sides[1]) & (found.label != UNREADABLE)
+    seen[found.battle[np.isin(found.annotator, sides[0]) | labelled]] = True
+    battles = found.battles[seen]
+    unit = np.arange(len(battles)) if cluster is None else factorize(battles[cluster])[0]
+    names = [battles[side].to_numpy(dtype=object) for side in ("first", "second")]
+    scores = [found.scores(side)[seen] for side in sides]
+    who = [tuple(found.annotators[i] for i in side) for side in sides]
+    return JudgedBattles(names[0], names[1], scores[0], scores[1], unit, who[0], who[1], found.warnings)
