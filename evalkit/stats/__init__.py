@@ -3,7 +3,7 @@
 from evalkit.stats.agreement import Agreement, AgreementRow, JudgeAgreement, agreement, judge_agreement
 from evalkit.stats.boards import BoardComparison, compare_boards
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
-from evalkit.stats.correlation import Correlation, Correlations, Estimate, correlate, correlation
+from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.paired import (
     ModelComparison,
@@ -33,6 +33,7 @@ from evalkit.stats.power import (
     variance_components,
 )
 from evalkit.stats.ratings import Ratings, bradley_terry
+from evalkit.stats.reliability import Disattenuation, Reliability, disattenuate, split_half
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 
 __all__ = [
@@ -42,8 +43,10 @@ __all__ = [
     "BoardComparison",
     "Coefficient",
     "Correlation",
+    "CorrelationMatrix",
     "Correlations",
     "Diagnosis",
+    "Disattenuation",
     "EloTest",
     "Estimate",
     "FirstSlotPreference",
@@ -56,6 +59,7 @@ __all__ = [
     "PassRates",
     "PowerAnalysis",
     "Ratings",
+    "Reliability",
     "Share",
     "ShareTest",
     "SwapConsistency",
@@ -74,6 +78,7 @@ __all__ = [
     "correlate",
     "correlation",
     "count_votes",
+    "disattenuate",
     "first_slot_preference",
     "fleiss_kappa",
     "gwet_ac1",
@@ -87,6 +92,7 @@ __all__ = [
     "pass_rates",
     "sample_size",
     "share",
+    "split_half",
     "swap_consistency",
     "variance_components",
     "wilson",

@@ -290,7 +290,7 @@ def _statistics_by_item(
 
     def scaled(side: FloatArray | ItemScores) -> Callable[[FloatArray], FloatArray]:
         observed = _means(side)
-        # A constant column must stay one, as in `_statistics`.
+        # A constant column must stay one, as in `standardised`.
         spread = observed.std() if np.ptp(observed) > 0 else np.inf
         if not isinstance(side, ItemScores):
             return lambda weight: np.broadcast_to((side - observed.mean()) / spread, (len(weight), n))
@@ -300,7 +300,7 @@ def _statistics_by_item(
     scores = scaled(x), scaled(y)
 
     def pearson(weight: FloatArray) -> FloatArray:
-        return _weighted_pearson(weight[:, :n], *(score(weight[:, n:]) for score in scores))
+        return weighted_pearson(weight[:, :n], *(score(weight[:, n:]) for score in scores))
 
     def by_signs(
         function: Callable[[FloatArray, FloatArray, FloatArray], FloatArray],
@@ -317,7 +317,7 @@ def _statistics_by_item(
         return statistic
 
     def spearman(weight: FloatArray, sign_x: FloatArray, sign_y: FloatArray) -> FloatArray:
-        return _weighted_pearson(weight, *((sign @ weight[:, :, None])[:, :, 0] / 2.0 for sign in (sign_x, sign_y)))
+        return weighted_pearson(weight, *((sign @ weight[:, :, None])[:, :, 0] / 2.0 for sign in (sign_x, sign_y)))
 
     def kendall(weight: FloatArray, sign_x: FloatArray, sign_y: FloatArray) -> FloatArray:
         concordant, untied_x, untied_y = (
@@ -332,15 +332,14 @@ def _statistics_by_item(
 def _statistics(x: FloatArray, y: FloatArray) -> dict[Method, Callable[[FloatArray], FloatArray]]:
     """The three coefficients as functions of unit weights, shape (resamples, models) to (resamples,)."""
     sign_x, sign_y = (np.sign(v[:, None] - v) for v in (x, y))
-    # A constant column must stay one: its rounding error is not a standard deviation.
-    standard_x, standard_y = ((v - v.mean()) / v.std() if len(v) and np.ptp(v) > 0 else v * 0.0 for v in (x, y))
+    standard_x, standard_y = standardised(x), standardised(y)
 
     def pearson(weight: FloatArray) -> FloatArray:
-        return _weighted_pearson(weight, standard_x, standard_y)
+        return weighted_pearson(weight, standard_x, standard_y)
 
     def spearman(weight: FloatArray) -> FloatArray:
         # Mid-rank of i in a resample: weight below it plus half the weight tied with it (constants cancel).
-        return _weighted_pearson(weight, weight @ (sign_x.T / 2.0), weight @ (sign_y.T / 2.0))
+        return weighted_pearson(weight, weight @ (sign_x.T / 2.0), weight @ (sign_y.T / 2.0))
 
     def kendall(weight: FloatArray) -> FloatArray:
         concordant, untied_x, untied_y = (
@@ -351,7 +350,15 @@ def _statistics(x: FloatArray, y: FloatArray) -> dict[Method, Callable[[FloatArr
     return {"pearson": pearson, "spearman": spearman, "kendall": kendall}
 
 
-def _weighted_pearson(weight: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+def standardised(values: FloatArray) -> FloatArray:
+    """Mean 0 and variance 1; zeros for a constant, whose rounding error is not a standard deviation."""
+    if not len(values) or np.ptp(values) == 0:
+        return np.zeros_like(values)
+    return np.asarray((values - values.mean()) / values.std())
+
+
+def weighted_pearson(weight: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Pearson's r for weights of the models, shape (k, models), of standardised scores of either shape."""
     total = weight.sum(axis=1, keepdims=True)
     x = x - (weight * x).sum(axis=1, keepdims=True) / total
     y = y - (weight * y).sum(axis=1, keepdims=True) / total

