@@ -1,4 +1,4 @@
-"""Ratings from votes: Bradley-Terry with intervals, rank ranges and diagnoses."""
+"""Ratings from votes: Bradley-Terry and its tie models, with intervals, rank ranges and diagnoses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import special
 
 from evalkit.errors import UserError
-from evalkit.stats.bradley_terry import fit, meat_by_cluster, meat_from_counts, rateable_group, win_matrix
-from evalkit.stats.ranks import critical_value, rank_ranges
+from evalkit.stats.bradley_terry import rateable_group, win_matrix
+from evalkit.stats.estimate import Prior, TiePolicy, block, estimate, sandwich, tie_matrix
+from evalkit.stats.ranks import critical_value, rank_ranges, two_sided_p
+from evalkit.stats.ties import TieModel, TieParameter, tie_diagnoses, tie_parameter
 from evalkit.stats.votes import (
     A_WINS,
     B_WINS,
@@ -29,9 +32,32 @@ from evalkit.stats.votes import (
 )
 
 ELO = 400.0 / float(np.log(10.0))
-_FEW_CLUSTERS = 10
 
-TiePolicy = Literal["half", "drop"]
+BothBadPolicy = Literal["half", "drop"]
+Interval = Literal["sandwich", "bootstrap"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rating of one model minus that of another, Elo points.
+
+    Attributes:
+        a, b: The models.
+        difference: Rating of a minus rating of b; NaN unless both are rated.
+        lower, upper: Confidence limits, infinite where there is no interval.
+        p_value: Two-sided test of equal strength; 1 where there is no interval.
+        win_probability: P(a beats b) when one of them wins.
+        confidence: Level of the interval, of this difference alone.
+    """
+
+    a: str
+    b: str
+    difference: float
+    lower: float
+    upper: float
+    p_value: float
+    win_probability: float
+    confidence: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +76,9 @@ class Ratings:
         n: Votes counted, after the tie policy.
         n_excluded: Rows left out for a fault or by `min_votes`; `diagnoses` says which.
         n_dropped: Votes left out by the tie policy.
+        n_ties, n_both_bad: Votes with these outcomes among the models shown, used or dropped.
+        tie_parameter: Of the Davidson or Rao-Kupper model, else None.
+        prior: The prior on the strengths in words, or `none`.
         df: Degrees of freedom of the intervals; infinite without clusters.
         iterations: Newton steps taken.
         gradient: Largest absolute derivative of the log-likelihood at the solution, per vote of the model: the
@@ -77,6 +106,10 @@ class Ratings:
     n: int
     n_excluded: int
     n_dropped: int
+    n_ties: int
+    n_both_bad: int
+    tie_parameter: TieParameter | None
+    prior: str
     df: float
     iterations: int
     gradient: float
@@ -94,23 +127,48 @@ class Ratings:
         names = ("rating", "lower", "upper", "rank_low", "rank_high", "votes")
         return pd.DataFrame({"model": list(self.models), **{name: getattr(self, name) for name in names}})
 
+    def difference(self, a: str, b: str) -> Difference:
+        """Rating of `a` minus rating of `b`, with the interval of the difference itself.
+
+        The variance is C_aa + C_bb - 2 C_ab; intervals of two ratings may overlap while their difference is certain.
+
+        Raises:
+            UserError: A model is not on the board.
+        """
+        for name in (a, b):
+            if name not in self.models:
+                raise UserError(
+                    f"the model {name!r} is not on the board ({list_names(self.models) or 'empty'}).", code=2
+                )
+        i, j = self.models.index(a), self.models.index(b)
+        gap = float(self.rating[i] - self.rating[j])
+        variance = float(self.covariance[i, i] + self.covariance[j, j] - 2.0 * self.covariance[i, j])
+        testable = variance > 1e-12 * float(self.covariance[i, i] + self.covariance[j, j])
+        error = float(np.sqrt(variance)) if testable else float("inf")
+        width = 0.0 if a == b else critical_value(self.confidence, self.df) * error
+        p_value = float(two_sided_p(np.array([gap / error]), self.df)[0]) if testable else 1.0
+        lower, upper = (gap - width, gap + width) if np.isfinite(gap) else (-np.inf, np.inf)
+        return Difference(a, b, gap, lower, upper, p_value, float(special.expit(gap / ELO)), self.confidence)
+
 
 def bradley_terry(
     votes: pd.DataFrame | VoteCounts,
     *,
     ties: TiePolicy = "half",
-    both_bad: TiePolicy | None = None,
+    both_bad: BothBadPolicy | None = None,
     anchor: str | None = None,
     center: float = 1000.0,
     cluster: str | None = None,
     weights: ArrayLike | None = None,
     min_votes: int = 0,
     confidence: float = 0.95,
+    prior: Prior = "none",
 ) -> Ratings:
     """Bradley-Terry ratings on the Elo scale.
 
     Model: P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley & Terry 1952, Biometrika 39:324-345); a half win adds half
-    a vote to each side of the likelihood. Maximised by Newton's method on the counts with the analytic Hessian.
+    a vote to each side of the likelihood. `davidson` and `rao-kupper` give ties a probability and a parameter of their
+    own (see `evalkit.stats.ties.fit_ties`). Maximised by Newton's method on the counts with the analytic Hessian.
     Rating = center + (400 / ln 10) (s_i - reference).
 
     Intervals: rating -+ t SE from the sandwich H^-1 M H^-1 (White 1982, Econometrica 50:1-25), H the information and
@@ -123,23 +181,32 @@ def bradley_terry(
     64:28-33). The largest such group is rated, from the battles within it: the exact limit of the likelihood. Every
     other model gets the rating NaN, infinite limits and the widest rank range, and a diagnosis says why.
 
+    `prior="empirical-bayes"` adds a normal prior on the strengths whose variance is estimated from the votes
+    (`evalkit.stats.prior.prior_deviation`). It pulls models with few votes to the mean and gives all models of one
+    island finite ratings. Its intervals have the prior's precision in H and in M, M no smaller than H on the diagonal,
+    the uncertainty of the estimated variance added to first order (Kass & Steffey 1989, J. Amer. Statist. Assoc.
+    84:717-726), and t with models - 1 degrees of freedom.
+
     Args:
         votes: A votes frame (model_a, model_b, winner), or counts of one.
-        ties: A tie is half a win for each side (`half`) or not used (`drop`).
-        both_bad: The same for both_bad; as `ties` if None.
+        ties: A tie is half a win for each side (`half`), an outcome of its own (`davidson`, `rao-kupper`) or not used
+            (`drop`).
+        both_bad: `half` or `drop`, whatever happens to ties; None treats it as `ties` does a tie.
         anchor: Model whose rating is `center`; the mean of the rated models if None.
         center: Rating of the reference, Elo points.
         cluster: Column of `votes` with the sampling unit (item_id, annotator).
         weights: Weight of each vote, shape (votes,).
         min_votes: Models with fewer votes are left out, with a diagnosis.
         confidence: Level of the intervals; rank ranges hold together at this level (Holm).
+        prior: `none` or `empirical-bayes`.
 
     Raises:
         UserError: An unknown policy, a missing column or cluster value, an anchor that is not rated, a negative
             weight, or clusters or weights asked of bare counts.
     """
     policy_bad: TiePolicy = both_bad or ties
-    _check_options(ties, policy_bad, confidence)
+    _check_options(ties, both_bad, confidence, prior)
+    coded = None
     if isinstance(votes, VoteCounts):
         if cluster is not None or weights is not None:
             raise UserError("clusters and weights need the votes themselves, not their counts.")
@@ -149,48 +216,42 @@ def bradley_terry(
         coded = code_votes(votes, weights)
         all_counts = count_votes(coded)
     counts = all_counts.at_least(min_votes)
-    half = [outcome for outcome, policy in ((TIE, ties), (BOTH_BAD, policy_bad)) if policy == "half"]
-    used = [A_WINS, B_WINS, *half]
-    wins = win_matrix(counts.weight, half)
-    core, islands, unplaced = rateable_group(counts.models, wins)
+    policies = {TIE: ties, BOTH_BAD: policy_bad}
+    half = [outcome for outcome, policy in policies.items() if policy == "half"]
+    tie_model: TieModel | None = ties if ties in ("davidson", "rao-kupper") else None
+    drawn = [outcome for outcome, policy in policies.items() if policy == tie_model]
+    used = [A_WINS, B_WINS, *half, *drawn]
+    wins, tied = win_matrix(counts.weight, half), tie_matrix(counts.weight, drawn)
+    core, islands, unplaced = rateable_group(counts.models, wins + tied / 2.0 if tie_model else wins, prior != "none")
     diagnoses = [*counts.diagnoses, *unplaced]
-    solution = fit(wins[np.ix_(core, core)])
-    if not solution.converged:
-        sentence = f"Newton's method did not converge in {solution.iterations} steps: do not use these ratings."
+    if tie_model and len(core):
+        found = tie_diagnoses(block(wins, core), block(tied, core), tie_model, prior != "none")
+        diagnoses += found
+        if any(diagnosis.kind == "ties_separate" for diagnosis in found):
+            core = core[:0]
+    fitted = estimate(block(wins, core), block(tied, core), tie_model, half, drawn, prior)
+    if not fitted.fit.converged:
+        sentence = f"Newton's method did not converge in {fitted.fit.iterations} steps: do not use these ratings."
         diagnoses.append(Diagnosis("not_converged", sentence))
 
-    cells = np.ix_(core, core)
-    df = float("inf")
-    if cluster is not None and not isinstance(votes, VoteCounts):
-        meat, n_clusters, effective = meat_by_cluster(coded, votes[cluster], counts, core, solution.strength, half)
-        df = max(effective - 1.0, 0.0)
-        interval = f"sandwich clustered by {cluster} (CR1), t with {effective:.1f} effective of {n_clusters} clusters"
-        if len(core) and effective < _FEW_CLUSTERS:
-            sentence = (
-                f"Only {effective:.1f} effective clusters of {cluster}: below {_FEW_CLUSTERS}, intervals are rough."
-            )
-            diagnoses.append(Diagnosis("few_clusters", sentence, (), n_clusters))
-    else:
-        interval = "sandwich from counts, votes taken as independent"
-        n_core = counts.votes[cells][:, :, used].sum()
-        meat = meat_from_counts(solution.strength, counts.weight_squared[cells], half)
-        meat = meat * n_core / max(n_core - len(core) + 1, 1)
-
-    m = len(counts.models)
+    variance, df, interval, few = sandwich(fitted, counts, core, coded, votes, cluster)
+    diagnoses += few
+    m, k = len(counts.models), len(core)
     names = [counts.models[i] for i in core]
     rating, covariance = np.full(m, np.nan), np.full((m, m), np.nan)
-    sandwich = solution.bread @ meat @ solution.bread
-    rating[core], covariance[cells] = _to_elo(solution.strength, sandwich, names, anchor, center)
+    rating[core], covariance[np.ix_(core, core)] = _to_elo(fitted.fit.strength, variance[:k, :k], names, anchor, center)
     order = np.array(
         sorted(range(m), key=lambda i: (np.isnan(rating[i]), -rating[i], counts.models[i])), dtype=np.int64
     )
     rating, covariance = rating[order], covariance[np.ix_(order, order)]
     models = tuple(counts.models[i] for i in order)
-    half_width, still = _half_width(covariance, models, anchor, critical_value(confidence, df))
+    critical = critical_value(confidence, df)
+    half_width, still = _half_width(covariance, models, anchor, critical)
     diagnoses += still
     tested = np.where(np.isfinite(half_width), rating, np.nan)  # without an interval nothing can be told apart
     rank_low, rank_high = rank_ranges(tested, covariance, df, 1.0 - confidence)
-    n = round(counts.votes[:, :, used].sum())
+    outcomes = counts.votes.sum(axis=(0, 1))
+    n = round(outcomes[used].sum())
     return Ratings(
         models=models,
         rating=rating,
@@ -200,7 +261,7 @@ def bradley_terry(
         rank_high=rank_high,
         votes=counts.votes_by_model(used)[order],
         covariance=covariance,
-        method="Bradley-Terry",
+        method="Bradley-Terry" if prior == "none" else "Bradley-Terry, empirical Bayes",
         ties=ties,
         both_bad=policy_bad,
         reference=f"{anchor} = {center:g}" if anchor else f"mean of the rated models = {center:g}",
@@ -209,21 +270,39 @@ def bradley_terry(
         confidence=confidence,
         n=n,
         n_excluded=counts.n_excluded,
-        n_dropped=round(counts.votes.sum()) - n,
+        n_dropped=round(outcomes.sum()) - n,
+        n_ties=round(outcomes[TIE]),
+        n_both_bad=round(outcomes[BOTH_BAD]),
+        tie_parameter=tie_parameter(tie_model, fitted.tie, variance[k:, k:], critical, confidence)
+        if tie_model and k
+        else None,
+        prior=_prior_words(fitted.prior_deviation),
         df=df,
-        iterations=solution.iterations,
-        gradient=solution.gradient,
-        converged=solution.converged,
+        iterations=fitted.fit.iterations,
+        gradient=fitted.fit.gradient,
+        converged=fitted.fit.converged,
         islands=islands,
         diagnoses=tuple(diagnoses),
     )
 
 
-def _check_options(ties: str, both_bad: str, confidence: float) -> None:
-    allowed = get_args(TiePolicy)
-    for name, policy in (("ties", ties), ("both_bad", both_bad)):
-        if policy not in allowed:
-            raise UserError(f"the policy for {name} is {policy!r}; it must be one of {', '.join(allowed)}.", code=2)
+def _prior_words(deviation: float | None) -> str:
+    if deviation is None:
+        return "none"
+    return (
+        f"normal around the mean of the rated models, standard deviation {ELO * deviation:.0f} Elo points "
+        "(empirical Bayes: maximum marginal likelihood, kept from 0 and infinity)"
+    )
+
+
+def _check_options(ties: str, both_bad: str | None, confidence: float, prior: str) -> None:
+    for name, value, allowed in (
+        ("policy for ties", ties, get_args(TiePolicy)),
+        ("policy for both_bad", both_bad or "half", get_args(BothBadPolicy)),
+        ("prior", prior, get_args(Prior)),
+    ):
+        if value not in allowed:
+            raise UserError(f"the {name} is {value!r}; it must be one of {', '.join(allowed)}.", code=2)
     if not 0.0 < confidence < 1.0:
         raise UserError(f"the confidence is {confidence}; it must lie between 0 and 1, such as 0.95.", code=2)
 

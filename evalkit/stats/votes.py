@@ -21,6 +21,7 @@ IntArray = NDArray[np.int64]
 OUTCOMES = ("model_a", "model_b", "tie", "both_bad")
 A_WINS, B_WINS, TIE, BOTH_BAD = range(4)
 _UNKNOWN, _MISSING = 4, 5
+_SAMPLE = 4096  # rows
 
 DiagnosisKind = Literal[
     "unknown_label",
@@ -35,6 +36,8 @@ DiagnosisKind = Literal[
     "disconnected",
     "no_comparison",
     "no_variation",
+    "no_ties",
+    "ties_separate",
     "few_clusters",
     "not_converged",
 ]
@@ -144,11 +147,48 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str = "vo
 
 
 def factorize(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
-    """Codes and distinct values of a column; a missing value has the code -1."""
+    """Codes and distinct values of a column; a missing value has the code -1.
+
+    Text costs the most of a whole board, so it takes the shortest way there is: Arrow's dictionary encoding for Arrow
+    strings, and for Python objects the addresses first, as a name repeated is mostly the same object repeated.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes, dtype=np.int64), list(column.cat.categories)
+        codes = np.asarray(column.cat.codes, dtype=np.int64)
+        # A category without a row, as filtering leaves behind, is no value of the column.
+        present = np.bincount(codes + 1, minlength=len(column.cat.categories) + 1)[1:] > 0
+        place = np.append(np.cumsum(present) - 1, -1)
+        return place[codes], list(column.cat.categories[present])
+    if getattr(column.dtype, "storage", "pyarrow") == "pyarrow" and column.dtype.type is str:
+        return _factorize_arrow(column)
+    if column.dtype.type in (np.object_, str):
+        return _factorize_objects(column.to_numpy(dtype=object))
     codes, values = pd.factorize(column)
     return np.asarray(codes, dtype=np.int64), list(values)
+
+
+def _factorize_arrow(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
+    import pyarrow as pa
+
+    encoded = pa.chunked_array(column).dictionary_encode().unify_dictionaries()
+    if not encoded.num_chunks:
+        return np.zeros(0, dtype=np.int64), []
+    codes = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    return np.concatenate(codes).astype(np.int64, copy=False), encoded.chunk(0).dictionary.to_pylist()
+
+
+def _factorize_objects(values: NDArray[np.object_]) -> tuple[IntArray, list[Any]]:
+    values = np.ascontiguousarray(values)
+    address = np.frombuffer(values, dtype=np.intp)
+    # A sample tells whether the objects repeat; where each row has its own, their addresses say nothing.
+    sample = address[:: len(address) // _SAMPLE + 1]
+    if len(np.unique(sample)) > len(sample) // 2:
+        codes, distinct = pd.factorize(values)
+        return np.asarray(codes, dtype=np.int64), list(distinct)
+    place, objects = pd.factorize(address)
+    row = np.empty(len(objects), dtype=np.int64)
+    row[place] = np.arange(len(place))
+    codes, distinct = pd.factorize(values[row])  # equal names may still be several objects
+    return np.asarray(codes, dtype=np.int64)[place], list(distinct)
 
 
 def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray]]:

@@ -296,7 +296,7 @@ def test_steep_and_sparse_boards_converge() -> None:
     "options, message",
     [
         ({"anchor": "z"}, "anchor model 'z' is not among the rated models"),
-        ({"ties": "win"}, "must be one of half, drop"),
+        ({"ties": "win"}, "must be one of half, davidson, rao-kupper, drop"),
         ({"confidence": 95}, "between 0 and 1"),
         ({"cluster": "voter"}, "lack the column"),
         ({"weights": [1.0]}, "shape"),
