@@ -139,19 +139,19 @@ def judge_agreement(
     """
     wanted = ["annotator", *([group_by] if group_by else [])]
     require_columns(votes, ["item_id", "model_a", "model_b", "winner", *wanted], "votes")
-    humans = annotators_like(votes, annotators, "human")
-    names = sorted(set(annotators_like(votes, judges, "judge")) - set(humans))
-    if not names:
-        raise UserError(f"every annotator that fits {judges!r} fits {annotators!r} too: no judge is left to compare.")
     coded = code_verdicts(votes)
-    who = votes["annotator"].to_numpy()
+    humans = annotators_like(coded, votes, annotators, "human")
+    judging = np.setdiff1d(annotators_like(coded, votes, judges, "judge"), humans)
+    if not len(judging):
+        raise UserError(f"every annotator that fits {judges!r} fits {annotators!r} too: no judge is left to compare.")
     group_of = _groups(votes, group_by)
-    reference = coded.take(np.flatnonzero(np.isin(who, humans)))
+    reference = coded.take(np.flatnonzero(np.isin(coded.annotator, humans)))
     rows: list[AgreementRow] = []
     warnings: list[str] = []
-    for judge in (*names, HUMANS):
-        among = judge == HUMANS
-        own = reference if among else join_orders(coded.take(np.flatnonzero(who == judge)))
+    for code in (*judging, None):
+        among = code is None
+        judge = HUMANS if among else coded.annotators[code]
+        own = reference if among else join_orders(coded.take(np.flatnonzero(coded.annotator == code)))
         left, right = matches(own, None if among else reference)
         if not len(left):
             whom = f"two of {annotators}" if among else f"{judge} and {annotators}"
@@ -258,22 +258,21 @@ def _row(judge: str, reference: str, group: str, found: Agreement) -> AgreementR
     )
 
 
-def annotators_like(votes: pd.DataFrame, pattern: str, kind: Literal["human", "judge"]) -> list[str]:
-    """Names that fit a pattern, sorted; `*` stands for those of a kind, where the frame says the kind.
+def annotators_like(coded: Verdicts, votes: pd.DataFrame, pattern: str, kind: Literal["human", "judge"]) -> IntArray:
+    """Codes of the annotators that fit a pattern; `*` stands for those of a kind, where the frame says the kind.
 
     Raises:
         UserError: There is none.
     """
-    known = votes[["annotator", "annotator_kind"]] if "annotator_kind" in votes.columns else votes[["annotator"]]
-    known = known.drop_duplicates().dropna(subset="annotator")
-    rows = known[[fnmatchcase(str(name), pattern) for name in known["annotator"]]]
+    fits = np.array([fnmatchcase(name, pattern) for name in coded.annotators], dtype=np.bool_)
     if pattern == "*" and "annotator_kind" in votes.columns:
-        rows = rows[rows["annotator_kind"] == kind]
-    names = sorted(set(rows["annotator"].astype(str)))
-    if not names:
-        there = list_names(sorted(set(known["annotator"].astype(str))))
-        raise UserError(f"no {kind} fits {pattern!r}; the annotators are {there or 'not named'}.")
-    return names
+        kinds, labels = factorize(votes["annotator_kind"])
+        alike = np.array([*(label == kind for label in labels), False])[kinds]
+        fits &= np.bincount(coded.annotator[alike], minlength=len(fits) + 1)[: len(fits)] > 0
+    if not fits.any():
+        there = list_names(coded.annotators) or "not named"
+        raise UserError(f"no {kind} fits {pattern!r}; the annotators are {there}.")
+    return np.flatnonzero(fits)
 
 
 def _fields(coded: Verdicts) -> str:

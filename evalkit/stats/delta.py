@@ -9,7 +9,7 @@ import pandas as pd
 
 from evalkit.errors import UserError
 from evalkit.stats.intervals import Share, wilson
-from evalkit.stats.ranks import critical_value
+from evalkit.stats.ranks import critical_value, two_sided_p
 from evalkit.stats.votes import FloatArray, IntArray
 
 
@@ -59,6 +59,11 @@ def t_interval(value: float, se: float, clusters: int, confidence: float) -> tup
     return value - width, value + width
 
 
+def t_test(difference: float, se: float, clusters: int) -> float:
+    """Two-sided p-value of difference / SE with G - 1 degrees of freedom; NaN where the standard error is 0 or NaN."""
+    return float(two_sided_p(np.array([difference / se]), clusters - 1.0)[0]) if se > 0 else float("nan")
+
+
 def ratio_interval(value: float, se: float, clusters: int, confidence: float) -> tuple[float, float]:
     """Limits of a chance-corrected agreement 1 - D_o / D_e, found on the scale of log(D_o / D_e).
 
@@ -70,6 +75,20 @@ def ratio_interval(value: float, se: float, clusters: int, confidence: float) ->
     ratio = 1.0 - value
     stretch = float(np.exp(min(critical_value(confidence, clusters - 1.0) * se / ratio, 700.0)))
     return 1.0 - ratio * stretch, 1.0 - ratio / stretch
+
+
+def wilson_interval(
+    share: float, se: float, clusters: int, confidence: float, at_most: float = np.inf
+) -> tuple[float, float]:
+    """Wilson's limits for n* = share (1 - share) / SE^2 trials, one a cluster where nothing varies.
+
+    Args:
+        at_most: Bound of n*; infinity where a clustered design may tell more than as many independent trials (both
+            orders of a battle).
+    """
+    effective = min(share * (1 - share) / se**2 if se > 0 else float(clusters), at_most)
+    lower, upper = wilson(share * effective, effective, confidence)
+    return min(lower, share), max(upper, share)
 
 
 def clustered_share(hits: FloatArray, clusters: IntArray, confidence: float) -> Share:
@@ -85,5 +104,4 @@ def clustered_share(hits: FloatArray, clusters: IntArray, confidence: float) -> 
         return Share(float("nan"), 0.0, 1.0, 0, 0)
     p = successes / n
     se, g = clustered_se((hits - p) / n, clusters)
-    effective = min(float(n), p * (1 - p) / se**2 if se > 0 else float(g))
-    return Share(p, *wilson(p * effective, effective, confidence), successes, n)
+    return Share(p, *wilson_interval(p, se, g, confidence, at_most=n), successes, n)

@@ -36,12 +36,14 @@ class Verdicts:
     """Verdicts row for row; the models of a battle stand in alphabetical order, whatever the frame's order.
 
     Attributes:
-        models: Names in sorted order.
+        models, annotators: Names in sorted order.
         keys: The columns that name a battle beside the models.
+        labels: The values behind the codes of `item` and `turn`, by column.
         row: Place in the frame, shape (rows,).
         item: Codes, shape (rows,).
+        turn: Codes, shape (rows,); 0 everywhere where the frame has none.
         battle: Codes of the battles, shape (rows,).
-        annotator: Codes, shape (rows,).
+        annotator: Codes, shape (rows,); a missing name is len(annotators).
         replicate: Codes, shape (rows,); None where the frame has none.
         first, second: Codes of the two models, first < second, shape (rows,).
         outcome: A_WINS (the first model won), B_WINS, TIE, BOTH_BAD or FAILED (no winner), shape (rows,).
@@ -50,9 +52,12 @@ class Verdicts:
     """
 
     models: tuple[str, ...]
+    annotators: tuple[str, ...]
     keys: tuple[str, ...]
+    labels: dict[str, list[Any]]
     row: IntArray
     item: IntArray
+    turn: IntArray
     battle: IntArray
     annotator: IntArray
     replicate: IntArray | None
@@ -99,14 +104,18 @@ def code_verdicts(votes: pd.DataFrame, *, need: Sequence[str] = (), keys: Sequen
     parts = [(codes + 1, len(values) + 1) for codes, values in coded.values()]
     battle = pd.factorize(combine(*parts, (first, sizes), (second, sizes)))[0]
     shown = _orders(votes["order"]) if "order" in votes.columns else np.full(len(votes), -1, dtype=np.int64)
+    annotators: tuple[str, ...] = ()
     annotator = np.zeros(len(votes), dtype=np.int64)
     if "annotator" in votes.columns:
-        annotator = code_names(votes["annotator"])[1][0]
+        annotators, (annotator,) = code_names(votes["annotator"])
     return Verdicts(
         models=models,
+        annotators=annotators,
         keys=keys,
+        labels={name: values for name, (_, values) in coded.items()},
         row=np.arange(len(votes)),
         item=item,
+        turn=coded["turn"][0] if "turn" in coded else np.zeros(len(votes), dtype=np.int64),
         battle=np.asarray(battle, dtype=np.int64),
         annotator=annotator,
         replicate=factorize(votes["replicate"])[0] + 1 if "replicate" in votes.columns else None,
@@ -150,18 +159,33 @@ def pair_orders(verdicts: Verdicts) -> tuple[IntArray, IntArray]:
     Without replicates, repeats are paired in the order of the rows; a verdict without a partner is in no pair.
     """
     rows = np.flatnonzero(verdicts.shown_second >= 0)
-    if not len(rows):
-        return rows, rows
     swapped = verdicts.shown_second[rows]
-    parts = [(verdicts.battle[rows], len(verdicts) + 1), (verdicts.annotator[rows], len(verdicts) + 1)]
+    parts = [(verdicts.battle[rows], int(verdicts.battle.max(initial=0)) + 1)]
+    if len(verdicts.annotators) and len(rows) and np.ptp(verdicts.annotator[rows]):
+        parts.append((verdicts.annotator[rows], len(verdicts.annotators) + 1))
     if verdicts.replicate is not None:
-        parts.append((verdicts.replicate[rows], len(verdicts) + 2))
+        parts.append((verdicts.replicate[rows], int(verdicts.replicate.max(initial=0)) + 1))
     slot = combine(*parts, (swapped, 2))
+    if int(slot.max(initial=0)) >= 8 * len(rows):
+        return _in_turn(rows, slot)
+    # Most battles are judged once in each order: only the others need sorting.
+    count = np.bincount(slot, minlength=int(slot.max(initial=0)) // 2 * 2 + 2).reshape(-1, 2)
+    place = np.zeros(count.size, dtype=np.int64)
+    place[slot] = rows
+    once = np.flatnonzero((count == 1).all(axis=1))
+    again = np.flatnonzero((count > 1).any(axis=1)[slot // 2])
+    left, right = _in_turn(rows[again], slot[again])
+    return np.concatenate([place[2 * once], left]), np.concatenate([place[2 * once + 1], right])
+
+
+def _in_turn(rows: IntArray, slot: IntArray) -> tuple[IntArray, IntArray]:
+    """Pairs the k-th row of each even slot with the k-th of the odd slot above it."""
     order = np.argsort(slot, kind="stable")
-    rows, swapped, key = rows[order], swapped[order], slot[order] // 2
-    start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    rows, slot = rows[order], slot[order]
+    key, swapped = slot // 2, slot % 2
+    start = np.flatnonzero(np.diff(key, prepend=-1))
     size = np.diff(start, append=len(rows))
-    late = np.add.reduceat(swapped, start)
+    late = np.add.reduceat(swapped, start) if len(start) else size
     pairs = np.minimum(late, size - late)
     within = ramp(pairs)
     left = np.repeat(start, pairs) + within
