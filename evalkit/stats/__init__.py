@@ -1,7 +1,16 @@
 """Statistics: pure functions from arrays or DataFrames to typed results; no database, no files."""
 
 from evalkit.stats.agreement import Agreement, AgreementRow, JudgeAgreement, agreement, judge_agreement
+from evalkit.stats.audit import AuditRow, JudgeAudit, audit_judge
 from evalkit.stats.boards import BoardComparison, compare_boards
+from evalkit.stats.calibration import (
+    Recalibration,
+    Reliability,
+    fit_isotonic,
+    fit_platt,
+    recalibrate,
+    reliability,
+)
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
@@ -32,6 +41,7 @@ from evalkit.stats.power import (
     sample_size,
     variance_components,
 )
+from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
 from evalkit.stats.ratings import Ratings, bradley_terry
 from evalkit.stats.reliability import Disattenuation, Reliability, disattenuate, split_half
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
@@ -40,6 +50,7 @@ __all__ = [
     "OUTCOMES",
     "Agreement",
     "AgreementRow",
+    "AuditRow",
     "BoardComparison",
     "Coefficient",
     "Correlation",
@@ -51,6 +62,7 @@ __all__ = [
     "Estimate",
     "FirstSlotPreference",
     "JudgeAgreement",
+    "JudgeAudit",
     "Mean",
     "MeanTest",
     "ModelComparison",
@@ -58,16 +70,20 @@ __all__ = [
     "PassRate",
     "PassRates",
     "PowerAnalysis",
+    "Predictions",
     "Ratings",
+    "Recalibration",
     "Reliability",
     "Share",
     "ShareTest",
+    "Skill",
     "SwapConsistency",
     "VarianceComponents",
     "VoteCounts",
     "WinRateTest",
     "achieved_power",
     "agreement",
+    "audit_judge",
     "bootstrap",
     "bradley_terry",
     "clustered_mean",
@@ -80,8 +96,11 @@ __all__ = [
     "count_votes",
     "disattenuate",
     "first_slot_preference",
+    "fit_isotonic",
+    "fit_platt",
     "fleiss_kappa",
     "gwet_ac1",
+    "held_out_predictions",
     "judge_agreement",
     "krippendorff_alpha",
     "minimum_detectable_effect",
@@ -90,6 +109,8 @@ __all__ = [
     "pass_at_k",
     "pass_hat_k",
     "pass_rates",
+    "recalibrate",
+    "reliability",
     "sample_size",
     "share",
     "split_half",

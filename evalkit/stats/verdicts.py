@@ -172,8 +172,9 @@ def pair_orders(verdicts: Verdicts) -> tuple[IntArray, IntArray]:
     count = np.bincount(slot, minlength=int(slot.max(initial=0)) // 2 * 2 + 2).reshape(-1, 2)
     place = np.zeros(count.size, dtype=np.int64)
     place[slot] = rows
-    once = np.flatnonzero((count == 1).all(axis=1))
-    again = np.flatnonzero((count > 1).any(axis=1)[slot // 2])
+    first, second = count[:, 0], count[:, 1]
+    once = np.flatnonzero((first == 1) & (second == 1))
+    again = np.flatnonzero(((first > 1) | (second > 1))[slot // 2])
     left, right = _in_turn(rows[again], slot[again])
     return np.concatenate([place[2 * once], left]), np.concatenate([place[2 * once + 1], right])
 
