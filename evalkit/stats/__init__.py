@@ -5,11 +5,11 @@ from evalkit.stats.audit import AuditRow, JudgeAudit, audit_judge
 from evalkit.stats.boards import BoardComparison, compare_boards
 from evalkit.stats.calibration import (
     Recalibration,
-    Reliability,
+    ReliabilityCurve,
     fit_isotonic,
     fit_platt,
     recalibrate,
-    reliability,
+    reliability_curve,
 )
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
@@ -43,7 +43,7 @@ from evalkit.stats.power import (
 )
 from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
 from evalkit.stats.ratings import Ratings, bradley_terry
-from evalkit.stats.reliability import Disattenuation, Reliability, disattenuate, split_half
+from evalkit.stats.reliability import Disattenuation, SplitHalf, disattenuate, split_half
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 
 __all__ = [
@@ -74,9 +74,11 @@ __all__ = [
     "Ratings",
     "Recalibration",
     "Reliability",
+    "ReliabilityCurve",
     "Share",
     "ShareTest",
     "Skill",
+    "SplitHalf",
     "SwapConsistency",
     "VarianceComponents",
     "VoteCounts",
@@ -110,7 +112,7 @@ __all__ = [
     "pass_hat_k",
     "pass_rates",
     "recalibrate",
-    "reliability",
+    "reliability_curve",
     "sample_size",
     "share",
     "split_half",

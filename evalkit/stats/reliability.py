@@ -19,7 +19,7 @@ _ReliabilityOf = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
-class Reliability:
+class SplitHalf:
     """Split-half reliability of a benchmark's scores over models.
 
     Attributes:
@@ -92,7 +92,7 @@ def split_half(
     rounds: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Reliability:
+) -> SplitHalf:
     """Reliability of a benchmark's scores by random halves of its items: the noise ceiling of any correlation with it.
 
     r = mean over the splits of the Pearson correlation, over models, of the mean scores on the two halves; the whole
@@ -118,7 +118,7 @@ def split_half(
     lower, upper = _limits(reliability, n, value, name, warnings, rounds, confidence, seed)
     if value < 0:
         warnings.append(f"{name}: the halves do not agree at all, so there is no ceiling.")
-    return Reliability(
+    return SplitHalf(
         value=value,
         lower=lower,
         upper=upper,
