@@ -73,7 +73,6 @@ __all__ = [
     "Predictions",
     "Ratings",
     "Recalibration",
-    "Reliability",
     "ReliabilityCurve",
     "Share",
     "ShareTest",

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit.errors import UserError
 from evalkit.stats.agreement import annotators_like
-from evalkit.stats.calibration import Reliability, reliability
+from evalkit.stats.calibration import ReliabilityCurve, reliability_curve
 from evalkit.stats.delta import clustered_se, clustered_share, t_test, wilson_interval
 from evalkit.stats.intervals import sign_test_p
 from evalkit.stats.position import swaps
@@ -84,7 +84,7 @@ class JudgeAudit:
     n: int
     n_failed: int
     rows: tuple[AuditRow, ...]
-    calibration: Reliability | None
+    calibration: ReliabilityCurve | None
     definition: str
     warnings: tuple[str, ...]
 
@@ -112,7 +112,7 @@ def audit_judge(
     were indifferent (`preferences.own_checks`); null_model, the win rate (ties half) of a model that gives a constant
     answer, which must not win (Zheng et al. 2025, "Cheating automatic LLM benchmarks: null models achieve high win
     rates"); calibration_error and brier of the probability of the answer that the judge prefers, against the side that
-    most human votes are on (`calibration.reliability`).
+    most human votes are on (`calibration.reliability_curve`).
 
     Args:
         votes: Votes frame of the judge and the humans (item_id, model_a, model_b, winner, annotator; optional
@@ -238,7 +238,7 @@ def _null(models: tuple[str, ...], name: str | None, tallies: Tallies, confidenc
     return AuditRow("null_model", found.value, found.lower, found.upper, found.n, found.n_failed, flag, sentence)
 
 
-def _calibration(votes: pd.DataFrame, own: Verdicts, tallies: Tallies, confidence: float) -> Reliability | None:
+def _calibration(votes: pd.DataFrame, own: Verdicts, tallies: Tallies, confidence: float) -> ReliabilityCurve | None:
     if "probability" not in votes.columns or not tallies.humans:
         return None
     lean = tallies.human_lean()[own.battle]
@@ -252,10 +252,10 @@ def _calibration(votes: pd.DataFrame, own: Verdicts, tallies: Tallies, confidenc
         raise UserError(f"verdict {row} has the probability {p[bad[0]]}; it must lie between 0 and 1.")
     p = np.where(own.turned[rows], 1 - p, p)
     right = ((p >= 0.5) == (lean[rows] > 0)).astype(np.float64)
-    return reliability(np.maximum(p, 1 - p), right, clusters=own.item[rows], confidence=confidence)
+    return reliability_curve(np.maximum(p, 1 - p), right, clusters=own.item[rows], confidence=confidence)
 
 
-def _calibrated(found: Reliability | None, stated: bool, humans: bool) -> list[AuditRow]:
+def _calibrated(found: ReliabilityCurve | None, stated: bool, humans: bool) -> list[AuditRow]:
     if found is None or found.n == found.n_failed:
         why = "the verdicts have no probability" if not stated or found is not None else "no human votes" * (not humans)
         why = why or "the humans are divided on every battle"

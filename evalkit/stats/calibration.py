@@ -41,7 +41,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityCurve:
     """How well stated probabilities are calibrated.
 
     Attributes:
@@ -116,8 +116,8 @@ class Recalibration:
     """
 
     scaling: Platt | Isotonic
-    before: Reliability
-    after: Reliability
+    before: ReliabilityCurve
+    after: ReliabilityCurve
     n: int
     n_failed: int
     n_fit: int
@@ -133,14 +133,14 @@ class Recalibration:
         )
 
 
-def reliability(
+def reliability_curve(
     probability: ArrayLike,
     outcome: ArrayLike,
     *,
     bins: int = 10,
     clusters: Any = None,
     confidence: float = 0.95,
-) -> Reliability:
+) -> ReliabilityCurve:
     """Reliability curve, expected calibration error and Brier score.
 
     Bins of equal mass (equal probabilities share a bin). d_b is the mean of outcome minus probability in bin b, w_b its
@@ -172,7 +172,7 @@ def reliability(
     if not n:
         warnings.append("No case has both a probability and an outcome.")
         nothing: dict[str, Any] = dict.fromkeys(_NUMBERS, float("nan"))
-        return Reliability(
+        return ReliabilityCurve(
             **nothing, n=n_all, n_failed=failed, n_clusters=0, bins=(), method=method, warnings=tuple(warnings)
         )
     edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
@@ -207,7 +207,7 @@ def reliability(
         Bin(float(low[i]), float(high[i]), float(mean[i]), float(share[i]), *_wilson(share[i], size[i], confidence))
         for i in range(b)
     ]
-    return Reliability(
+    return ReliabilityCurve(
         ece=ece,
         ece_lower=max(0.0, lower),
         ece_upper=min(1.0, upper),
@@ -236,7 +236,7 @@ def fit_platt(probability: ArrayLike, outcome: ArrayLike) -> Platt:
         outcome: 0 or 1, shape (n,); cases with NaN are left out.
 
     Raises:
-        UserError: As `reliability`, or the cases are not of both outcomes.
+        UserError: As `reliability_curve`, or the cases are not of both outcomes.
     """
     p, y, _, _ = _cases(probability, outcome, None)
     _both_outcomes(y)
@@ -273,7 +273,7 @@ def fit_isotonic(probability: ArrayLike, outcome: ArrayLike) -> Isotonic:
         outcome: 0 or 1, shape (n,); cases with NaN are left out.
 
     Raises:
-        UserError: As `reliability`, or the cases are not of both outcomes.
+        UserError: As `reliability_curve`, or the cases are not of both outcomes.
     """
     p, y, _, _ = _cases(probability, outcome, None)
     _both_outcomes(y)
@@ -296,12 +296,12 @@ def recalibrate(
     """Fit a scaling on one half of the clusters and report it on the other.
 
     Args:
-        probability, outcome, bins, clusters, confidence: As `reliability`; a cluster is never split.
+        probability, outcome, bins, clusters, confidence: As `reliability_curve`; a cluster is never split.
         scaling: `platt` (two numbers; few cases) or `isotonic` (any rising curve; a thousand cases or more).
         seed: Of the random halves.
 
     Raises:
-        UserError: As `reliability`; or there are fewer than two clusters, or one outcome only in the half to fit on.
+        UserError: As `reliability_curve`; fewer than two clusters; or one outcome only in the half to fit on.
     """
     p, y, where, n_all = _cases(probability, outcome, clusters)
     _, where = np.unique(where, return_inverse=True)
@@ -316,7 +316,7 @@ def recalibrate(
     curve = (fit_platt if scaling == "platt" else fit_isotonic)(p[fit], y[fit])
     rest = ~fit
     before, after = (
-        reliability(x, y[rest], bins=bins, clusters=where[rest], confidence=confidence)
+        reliability_curve(x, y[rest], bins=bins, clusters=where[rest], confidence=confidence)
         for x in (p[rest], curve(p[rest]))
     )
     failed, n_fit = n_all - len(p), int(fit.sum())
