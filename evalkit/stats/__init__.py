@@ -13,6 +13,7 @@ from evalkit.stats.calibration import (
 )
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
+from evalkit.stats.grouped import GroupedRatings, grouped_ratings
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.paired import (
     ModelComparison,
@@ -61,6 +62,7 @@ __all__ = [
     "EloTest",
     "Estimate",
     "FirstSlotPreference",
+    "GroupedRatings",
     "JudgeAgreement",
     "JudgeAudit",
     "Mean",
@@ -100,6 +102,7 @@ __all__ = [
     "fit_isotonic",
     "fit_platt",
     "fleiss_kappa",
+    "grouped_ratings",
     "gwet_ac1",
     "held_out_predictions",
     "judge_agreement",
