@@ -149,9 +149,14 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str = "vo
 def factorize(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
     """Codes and distinct values of a column; a missing value has the code -1.
 
-    Text costs the most of a whole board, so it takes the shortest way there is: Arrow's dictionary encoding for Arrow
-    strings, and for Python objects the addresses first, as a name repeated is mostly the same object repeated.
+    Text costs the most of a whole board, so it takes the shortest way there is: Arrow's look-up for Arrow strings, and
+    for Python objects the addresses first, as a name repeated is mostly the same object repeated.
     """
+    codes, values = _factorize(column)
+    return np.asarray(codes, dtype=np.int64), values
+
+
+def _factorize(column: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = np.asarray(column.cat.codes, dtype=np.int64)
         # A category without a row, as filtering leaves behind, is no value of the column.
@@ -162,38 +167,52 @@ def factorize(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
         return _factorize_arrow(column)
     if column.dtype.type in (np.object_, str):
         return _factorize_objects(column.to_numpy(dtype=object))
-    codes, values = pd.factorize(column)
-    return np.asarray(codes, dtype=np.int64), list(values)
+    codes, distinct = pd.factorize(column)
+    return codes, list(distinct)
 
 
-def _factorize_arrow(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
+def _factorize_arrow(column: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
     import pyarrow as pa
+    from pyarrow import compute
 
-    encoded = pa.chunked_array(column).dictionary_encode().unify_dictionaries()
-    if not encoded.num_chunks:
-        return np.zeros(0, dtype=np.int64), []
-    codes = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-    return np.concatenate(codes).astype(np.int64, copy=False), encoded.chunk(0).dictionary.to_pylist()
+    def encode(text: pa.ChunkedArray) -> tuple[NDArray[Any], list[Any]]:
+        coded = text.combine_chunks().dictionary_encode()
+        return coded.indices.fill_null(-1).to_numpy(), coded.dictionary.to_pylist()
+
+    text = pa.chunked_array(column)
+    sample = text.take(pa.array(np.arange(0, len(text), len(text) // _SAMPLE + 1)))
+    known = sample.drop_null().unique()
+    if 2 * len(known) > len(sample):
+        return encode(text)
+    # Where values repeat, looking up those of a sample is quicker than collecting them; the others are few.
+    found = compute.index_in(text, value_set=known)
+    codes, values = found.fill_null(-1).to_numpy(), known.to_pylist()
+    if found.null_count:
+        rest, others = encode(text.filter(found.is_null()))
+        codes = np.array(codes)
+        codes[codes < 0] = np.where(rest < 0, -1, rest + len(values))
+        values += others
+    return codes, values
 
 
-def _factorize_objects(values: NDArray[np.object_]) -> tuple[IntArray, list[Any]]:
+def _factorize_objects(values: NDArray[np.object_]) -> tuple[NDArray[Any], list[Any]]:
     values = np.ascontiguousarray(values)
     address = np.frombuffer(values, dtype=np.intp)
     # A sample tells whether the objects repeat; where each row has its own, their addresses say nothing.
     sample = address[:: len(address) // _SAMPLE + 1]
     if len(np.unique(sample)) > len(sample) // 2:
         codes, distinct = pd.factorize(values)
-        return np.asarray(codes, dtype=np.int64), list(distinct)
+        return codes, list(distinct)
     place, objects = pd.factorize(address)
     row = np.empty(len(objects), dtype=np.int64)
     row[place] = np.arange(len(place))
     codes, distinct = pd.factorize(values[row])  # equal names may still be several objects
-    return np.asarray(codes, dtype=np.int64)[place], list(distinct)
+    return codes[place], list(distinct)
 
 
 def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray]]:
     """Sorted names in any of the columns, and each column as codes; a missing or blank name is len(names)."""
-    coded = [factorize(column) for column in columns]
+    coded = [_factorize(column) for column in columns]
     names = tuple(sorted({str(name) for _, values in coded for name in values if str(name).strip()}))
     place = {name: i for i, name in enumerate(names)}
     # The spare last entry is what the code -1 (missing) picks.
@@ -203,7 +222,7 @@ def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray
 
 def code_outcomes(column: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
     """Outcome codes of a winner column (4 unknown label, 5 missing) and the unknown labels."""
-    codes, labels = factorize(column)
+    codes, labels = _factorize(column)
     known = {label: code for code, label in enumerate(OUTCOMES)}
     lookup = np.full(len(labels) + 1, _MISSING, dtype=np.int64)
     unknown = []
