@@ -13,7 +13,7 @@ from evalkit.errors import UserError
 from evalkit.stats.chance import Coefficient, kappa_of_codes
 from evalkit.stats.delta import clustered_share
 from evalkit.stats.intervals import Share
-from evalkit.stats.verdicts import BATTLE, Verdicts, code_verdicts, join_orders, matches, three_way
+from evalkit.stats.verdicts import BATTLE, BoolArray, Verdicts, code_verdicts, join_orders, matches, three_way
 from evalkit.stats.votes import TIE, IntArray, factorize, list_names, require_columns
 
 GroupBy = Literal["turn", "criterion", "category"]
@@ -266,13 +266,18 @@ def annotators_like(coded: Verdicts, votes: pd.DataFrame, pattern: str, kind: Li
     """
     fits = np.array([fnmatchcase(name, pattern) for name in coded.annotators], dtype=np.bool_)
     if pattern == "*" and "annotator_kind" in votes.columns:
-        kinds, labels = factorize(votes["annotator_kind"])
-        alike = np.array([*(label == kind for label in labels), False])[kinds]
-        fits &= np.bincount(coded.annotator[alike], minlength=len(fits) + 1)[: len(fits)] > 0
+        fits &= of_kind(coded, votes, kind)
     if not fits.any():
         there = list_names(coded.annotators) or "not named"
         raise UserError(f"no {kind} fits {pattern!r}; the annotators are {there}.")
     return np.flatnonzero(fits)
+
+
+def of_kind(coded: Verdicts, votes: pd.DataFrame, kind: Literal["human", "judge"]) -> BoolArray:
+    """Whether each annotator is of a kind, by the column annotator_kind of its last row."""
+    row = np.zeros(len(coded.annotators) + 1, dtype=np.int64)
+    row[coded.annotator] = coded.row
+    return np.asarray((votes["annotator_kind"].iloc[row[:-1]] == kind).to_numpy(dtype=np.bool_, na_value=False))
 
 
 def _fields(coded: Verdicts) -> str:

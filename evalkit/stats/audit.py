@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evalkit.errors import UserError
-from evalkit.stats.agreement import annotators_like
+from evalkit.stats.agreement import annotators_like, of_kind
 from evalkit.stats.calibration import ReliabilityCurve, reliability_curve
 from evalkit.stats.delta import clustered_se, clustered_share, t_test, wilson_interval
 from evalkit.stats.intervals import sign_test_p
@@ -26,7 +26,7 @@ from evalkit.stats.preferences import (
     weighted_mean,
 )
 from evalkit.stats.verdicts import FAILED, Verdicts, code_verdicts
-from evalkit.stats.votes import A_WINS, B_WINS, FloatArray, IntArray, list_names, require_columns
+from evalkit.stats.votes import A_WINS, B_WINS, FloatArray, list_names, require_columns
 
 Flag = Literal["ok", "concern", "no test", "not measured"]
 
@@ -136,12 +136,14 @@ def audit_judge(
     if judge not in coded.annotators:
         raise UserError(f"the judge {judge!r} has no verdicts; the annotators are {list_names(coded.annotators)}.")
     code = coded.annotators.index(judge)
-    people = _humans(coded, votes, human)
-    who = "none" if people is None else ("all" if human == "*" else human)
-    own = coded.take(np.flatnonzero(coded.annotator == code))
     is_human = np.zeros(len(coded.annotators) + 1, dtype=np.bool_)
-    is_human[[] if people is None else people] = True
+    if human != "*":
+        is_human[annotators_like(coded, votes, human, "human")] = True
+    elif "annotator_kind" in votes.columns:
+        is_human[:-1] = of_kind(coded, votes, "human")
     is_human[code] = False
+    who = ("all" if human == "*" else human) if is_human.any() else "none"
+    own = coded.take(np.flatnonzero(coded.annotator == code))
     tallies = tally(own, coded.take(np.flatnonzero(is_human[coded.annotator])))
     warnings: list[str] = []
     rows = [_failures(own, confidence), _swaps(own, confidence), _first_slot(own, confidence)]
@@ -168,11 +170,6 @@ def audit_judge(
         definition=DEFINITION.format(humans=who, confidence=100 * confidence),
         warnings=tuple(warnings),
     )
-
-
-def _humans(coded: Verdicts, votes: pd.DataFrame, pattern: str) -> IntArray | None:
-    kinds = "annotator_kind" in votes.columns and bool((votes["annotator_kind"] == "human").any())
-    return None if pattern == "*" and not kinds else annotators_like(coded, votes, pattern, "human")
 
 
 def _failures(own: Verdicts, confidence: float) -> AuditRow:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import special
 
 from evalkit.errors import UserError
 from evalkit.stats.delta import cluster_codes, clustered_se, t_interval
@@ -275,6 +275,8 @@ def fit_isotonic(probability: ArrayLike, outcome: ArrayLike) -> Isotonic:
     Raises:
         UserError: As `reliability_curve`, or the cases are not of both outcomes.
     """
+    from scipy import optimize  # takes a while to import
+
     p, y, _, _ = _cases(probability, outcome, None)
     _both_outcomes(y)
     x, place = np.unique(p, return_inverse=True)

@@ -13,7 +13,7 @@ from scipy import special
 
 from evalkit.errors import UserError
 from evalkit.stats.delta import clustered_se, t_interval, t_test, wilson_interval
-from evalkit.stats.verdicts import FAILED, Verdicts
+from evalkit.stats.verdicts import FAILED, BoolArray, Verdicts
 from evalkit.stats.votes import (
     A_WINS,
     B_WINS,
@@ -26,11 +26,10 @@ from evalkit.stats.votes import (
     require_columns,
 )
 
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
-
 _ROUNDS = 50
 _DENSE = 2**24  # places of a table by item, turn and model
 _STEEPEST = 50.0
+_CLOSE = 1e-8  # Newton's method squares the error: the next step would be 1e-16
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +175,8 @@ def length_checks(tallies: Tallies, ratio: FloatArray | None, confidence: float)
         nan = float("nan")
         why = "no responses, so no lengths."
         return [Found(name, nan, nan, nan, 0, 0, None, nan, "", why) for name in names]
-    differs = np.flatnonzero(np.isfinite(ratio) & (ratio != 0))
-    those, x = tallies.take(differs), ratio[differs]
+    differs = np.isfinite(ratio) & (ratio != 0)
+    those, x = (tallies, ratio) if differs.all() else (tallies.take(np.flatnonzero(differs)), ratio[differs])
     shared = np.flatnonzero(those.human_votes > 0)
     both = those.take(shared)
     longer = x[shared] > 0
@@ -211,9 +210,9 @@ def own_checks(
         families: As `audit.audit_judge`.
     """
     family = family_of(judge, families)
-    kin = np.array([family_of(name, families) == family for name in models] + [False])
-    self = np.array([name == judge for name in models] + [False])
-    of_family = list_names([name for name, mine in zip(models, kin, strict=False) if mine])
+    kin = np.array([family_of(name, families) == family for name in models])
+    self = np.array([name == judge for name in models])
+    of_family = list_names([name for name, mine in zip(models, kin, strict=True) if mine])
     found = []
     for label, own, whose, missing in (
         ("self_preference", self, "its own answer", f"no model is named {judge}, as the judge is."),
@@ -259,7 +258,7 @@ def log_length_ratio(own: Verdicts, tallies: Tallies, responses: pd.DataFrame) -
     if (length < 0).any():
         row = int(np.flatnonzero(length < 0)[0])
         raise UserError(f"response {row + 1} has the length {length[row]:g}; it must not be negative.")
-    m = len(own.models) + 1
+    m = len(own.models)
     turns = "turn" in responses.columns and "turn" in own.labels
     n_turns = len(own.labels["turn"]) if turns else 1
     item = _places(responses["item_id"], own.labels["item_id"])
@@ -305,8 +304,9 @@ def _longer_wins(check: str, those: Tallies, longer: BoolArray, confidence: floa
 
 def _slope_check(check: str, those: Tallies, x: FloatArray, excess: bool, confidence: float) -> Found:
     failed = round(those.failed.sum())
-    used = np.flatnonzero(those.readable)
-    those, x = those.take(used), x[used]
+    used = those.readable > 0
+    if not used.all():
+        those, x = those.take(np.flatnonzero(used)), x[used]
     first = np.ones(len(x), dtype=np.bool_)
     n = round(those.readable.sum()) + failed
     slope, influence = _slope(x, those.score(first), those.readable)
@@ -328,19 +328,20 @@ def _slope(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[float, FloatArr
 
     Newton's method on sum y log p + (w - y) log(1 - p), p = 1 / (1 + exp(-b x)), which is concave in b.
     """
-    slope = 0.0
+    slope, wx, target = 0.0, w * x, float(x @ y)
+    wxx = wx * x
     for _ in range(_ROUNDS):
         p = special.expit(slope * x)
-        gradient = x * (y - w * p)
-        curvature = float((w * x * x * p * (1 - p)).sum())
+        spread = wxx * p
+        curvature = float(spread.sum() - spread @ p)
         if not curvature > 0:
             break
-        step = float(gradient.sum()) / curvature
+        step = (target - float(wx @ p)) / curvature
         slope += float(np.clip(step, -1.0, 1.0))
         if abs(slope) > _STEEPEST:
             break
-        if abs(step) < 1e-10:
-            return slope, gradient / curvature
+        if abs(step) < _CLOSE:
+            return slope, (x * y - wx * p) / curvature
     return float("nan"), np.full(len(x), np.nan)
 
 

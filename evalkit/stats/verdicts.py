@@ -24,6 +24,8 @@ from evalkit.stats.votes import (
     require_columns,
 )
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
 FAILED = 5
 REQUIRED = ("item_id", "model_a", "model_b", "winner")
 # A battle is what these columns name, where the frame has them, and an unordered pair of models.
@@ -65,13 +67,15 @@ class Verdicts:
     second: IntArray
     outcome: IntArray
     shown_second: IntArray
-    turned: np.ndarray[Any, np.dtype[np.bool_]]
+    turned: BoolArray
 
     def __len__(self) -> int:
         return len(self.outcome)
 
-    def take(self, rows: IntArray) -> Verdicts:
-        """The same for some rows."""
+    def take(self, rows: IntArray | slice) -> Verdicts:
+        """The same for some rows, given in rising order."""
+        if isinstance(rows, np.ndarray) and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+            rows = slice(rows[0], rows[-1] + 1)  # neighbours, as one judge's verdicts often are: no copy
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         taken: dict[str, Any] = {name: v[rows] for name, v in columns.items() if isinstance(v, np.ndarray)}
         return replace(self, **taken)
@@ -86,7 +90,7 @@ def code_verdicts(votes: pd.DataFrame, *, need: Sequence[str] = (), keys: Sequen
         keys: Those of item_id, turn and criterion that tell battles apart.
 
     Raises:
-        UserError: A column or an item is missing, or a winner or an order is unknown.
+        UserError: A column, an item or a model is missing, or a winner or an order is unknown.
     """
     require_columns(votes, [*REQUIRED, *need], "verdicts")
     keys = tuple(name for name in keys if name in votes.columns)
@@ -96,13 +100,16 @@ def code_verdicts(votes: pd.DataFrame, *, need: Sequence[str] = (), keys: Sequen
         row = int(np.flatnonzero(item < 0)[0]) + 1
         raise UserError(f"verdict {row} has no item_id; every verdict needs one.")
     models, (a, b) = code_names(votes["model_a"], votes["model_b"])
+    for side, model in (("model_a", a), ("model_b", b)):
+        if (model == len(models)).any():
+            row = int(np.flatnonzero(model == len(models))[0]) + 1
+            raise UserError(f"verdict {row} names no {side}; every verdict needs two models.")
     turned = a > b
     first, second = np.minimum(a, b), np.maximum(a, b)
     outcome = outcomes(votes["winner"])
     outcome = np.where(turned & (outcome <= B_WINS), A_WINS + B_WINS - outcome, outcome)
-    sizes = len(models) + 1
     parts = [(codes + 1, len(values) + 1) for codes, values in coded.values()]
-    battle = pd.factorize(combine(*parts, (first, sizes), (second, sizes)))[0]
+    battle = pd.factorize(combine(*parts, (first, len(models)), (second, len(models))))[0]
     shown = _orders(votes["order"]) if "order" in votes.columns else np.full(len(votes), -1, dtype=np.int64)
     annotators: tuple[str, ...] = ()
     annotator = np.zeros(len(votes), dtype=np.int64)
