@@ -99,6 +99,7 @@ def audit_judge(
     *,
     human: str = "*",
     responses: pd.DataFrame | None = None,
+    model: str | None = None,
     families: Mapping[str, str] | None = None,
     null_model: str | None = None,
     confidence: float = 0.95,
@@ -122,6 +123,7 @@ def audit_judge(
             kinds.
         responses: Columns item_id, model, optionally turn, and response (text) or length (in any unit); without it,
             length is not measured. Several of one model to one item count with their mean length.
+        model: The model that it is, by its name in the battles; None for the one named as the judge is.
         families: Family by model name, and of the judge by its name; a name that is not in it belongs to the family of
             its first letters (gpt-4 to gpt).
         null_model: Model that gives the same answer to every item.
@@ -152,13 +154,16 @@ def audit_judge(
         ratio, without = log_length_ratio(own, tallies, responses)
         if without:
             warnings.append(f"{without} battles are in no check of length: a response of theirs is not there.")
-    found = [*length_checks(tallies, ratio, confidence), *own_checks(own.models, judge, families, tallies, confidence)]
+    family = family_of(judge if model is None or judge in (families or {}) else model, families)
+    found = [
+        *length_checks(tallies, ratio, confidence),
+        *own_checks(own.models, model or judge, family, families, tallies, confidence),
+    ]
     rows += [_from(item, tallies.humans) for item in found]
     rows.append(_null(own.models, null_model, tallies, confidence))
     calibration = _calibration(votes, own, tallies, confidence)
     rows += _calibrated(calibration, "probability" in votes.columns, tallies.humans)
-    family = family_of(judge, families)
-    if families is None or judge not in families:
+    if families is None:
         warnings.append(f"Families are read from the names: {judge} is of the family {family}.")
     return JudgeAudit(
         judge=judge,

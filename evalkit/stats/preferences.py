@@ -192,7 +192,8 @@ def length_checks(tallies: Tallies, ratio: FloatArray | None, confidence: float)
 
 def own_checks(
     models: tuple[str, ...],
-    judge: str,
+    itself: str,
+    family: str,
     families: Mapping[str, str] | None,
     tallies: Tallies,
     confidence: float,
@@ -206,17 +207,17 @@ def own_checks(
 
     Args:
         models: Names behind the codes.
-        judge: Its name; the model of that name is its own.
+        itself: The model that the judge is.
+        family: Of the judge.
         families: As `audit.audit_judge`.
     """
-    family = family_of(judge, families)
     kin = np.array([family_of(name, families) == family for name in models])
-    self = np.array([name == judge for name in models])
+    self = np.array([name == itself for name in models])
     of_family = list_names([name for name, mine in zip(models, kin, strict=True) if mine])
     found = []
     for label, own, whose, missing in (
-        ("self_preference", self, "its own answer", f"no model is named {judge}, as the judge is."),
-        ("family_preference", kin, f"an answer of its family ({of_family})", f"no model of the family {family}."),
+        ("self_preference", self, "its own answers", f"no model is named {itself}."),
+        ("family_preference", kin, f"answers of its family ({of_family})", f"no model of the family {family}."),
     ):
         against = tallies.take(np.flatnonzero((own[tallies.first] != own[tallies.second]) & (tallies.human_votes > 0)))
         even = against.take(np.flatnonzero(against.human_lean() == 0))
@@ -229,7 +230,7 @@ def own_checks(
         if not why and len(against.item) and not len(even.item):
             why = "the humans are indifferent on none of its battles."
         rate = weighted_mean(f"{label}_indifferent", even, even.score(own[even.first]), confidence, 0.5, rate=True)
-        found.append(_say(rate, f"Where the humans are indifferent, {whose} wins {rate.value:.1%} (ties half)", why))
+        found.append(_say(rate, f"Where the humans are indifferent, {whose} win {rate.value:.1%} (ties half)", why))
     return found
 
 
