@@ -13,6 +13,7 @@ from evalkit.stats.calibration import (
 )
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
+from evalkit.stats.flips import FirstPlaceFlip, first_place_flip
 from evalkit.stats.grouped import GroupedRatings, grouped_ratings
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.paired import (
@@ -61,6 +62,7 @@ __all__ = [
     "Disattenuation",
     "EloTest",
     "Estimate",
+    "FirstPlaceFlip",
     "FirstSlotPreference",
     "GroupedRatings",
     "JudgeAgreement",
@@ -98,6 +100,7 @@ __all__ = [
     "correlation",
     "count_votes",
     "disattenuate",
+    "first_place_flip",
     "first_slot_preference",
     "fit_isotonic",
     "fit_platt",
