@@ -20,12 +20,13 @@ from evalkit.store.schema import Model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.stats import Ratings, VoteCounts
+    from evalkit.stats import CorrelationMatrix, Ratings, VoteCounts
 
 CLUSTERED_LIMIT = 20_000
 """Up to so many votes the intervals allow for votes on the same item being alike; above, the roll-up alone is read."""
 MEAN = "mean of the benchmarks"
 RATING = "arena rating"
+MATRIX_COLUMNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,17 @@ class BenchmarkCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkCorrelations:
-    """All benchmarks of a score table, their mean first if there are several."""
+    """All benchmarks of a score table, their mean first if there are several.
+
+    Attributes:
+        matrix: Spearman's correlation of the first benchmarks and the rating with each other; None with one benchmark,
+            or with so few models that no correlation has an interval.
+    """
 
     rows: tuple[BenchmarkCorrelation, ...]
     interval: str
     warnings: tuple[str, ...]
+    matrix: CorrelationMatrix | None = None
 
 
 def leaderboard(
@@ -290,7 +297,11 @@ def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCo
         )
         for pair in found.pairs
     ]
-    return BenchmarkCorrelations(tuple(rows), found.interval, warnings)
+    matrix = None
+    if len(tasks) > 1 and len(rated) >= MIN_MODELS:
+        columns = [task.name for task in tasks[: MATRIX_COLUMNS - 1]]
+        matrix = correlate(table[["model", *columns, RATING]]).matrix("spearman")
+    return BenchmarkCorrelations(tuple(rows), found.interval, warnings, matrix)
 
 
 def _note(n: int, value: float | None, lower: float | None) -> str:

@@ -74,8 +74,8 @@ def correlation_svg(matrix: CorrelationMatrix) -> str:
     notes = textwrap.wrap(f"Interval: {matrix.interval}. n: models with both scores.", max(30, int(width / 6.1)))
     height = bottom + 44 + 16 * len(notes)
     head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="cm" role="img" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="cm" role="img" aria-label="{_safe(title)}" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">',
         f"<title>{_safe(title)}</title><desc>{_safe('; '.join(spoken))}</desc><style>{_STYLE}</style>",
         f'<rect class="cm-paper" width="{width:.0f}" height="{height:.0f}" rx="6"/>',
         _text(16, 30, title, "cm-ink", 16, weight=650),

@@ -1,13 +1,17 @@
 """The picture of a correlation matrix: well-formed, self-contained, readable, with n and interval in every cell."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from evalkit.report.correlation_plot import colour, correlation_svg, text_colour
+from evalkit.report.html import render
+from evalkit.report.summary import build_report
 from evalkit.stats import correlate
+from evalkit.store import Ledger
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -77,3 +81,11 @@ def test_numbers_stand_out_from_their_cells(value: float) -> None:
     fill = colour(value)
     low, high = sorted([luminance(fill), luminance(text_colour(fill))])
     assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_the_report_shows_it_where_there_are_enough_models(sample: tuple[Ledger, int]) -> None:
+    report = build_report(*sample)
+    assert report.correlations.matrix is None and "The benchmarks among themselves" not in render(report)
+    matrix = correlate(table(), rounds=1000).matrix()
+    page = render(replace(report, correlations=replace(report.correlations, matrix=matrix)))
+    assert "The benchmarks among themselves" in page and correlation_svg(matrix) in page
