@@ -106,14 +106,15 @@ class _Problem:
         won, lost = score.reshape(self.m, self.m), (total - score).reshape(self.m, self.m)
         return np.asarray(won + lost.T, dtype=np.float64)
 
-    def meat(self, strength: FloatArray) -> FloatArray:
+    def meat(self, strength: FloatArray, scale: FloatArray | float = 1.0) -> FloatArray:
         """Covariance of (mean human score, mean judge score's rectifier), shape (2m, 2m), clustered.
 
-        Scores are centred among the labelled and among the other battles, since the judge's do not vanish on average.
+        Scores are centred among the labelled and among the other battles, since the judge's do not vanish on average,
+        and multiplied by `scale`, shape (battles,).
         """
         p = special.expit(strength[self.first] - strength[self.second])
         part = [self.labelled / self.n, (1 - self.labelled) / max(self.rest, 1.0)]
-        slopes = [part[0] * (self.human - p), self.read * (self.judge - p) * (part[1] - part[0])]
+        slopes = [scale * part[0] * (self.human - p), scale * self.read * (self.judge - p) * (part[1] - part[0])]
         columns = [side + shift for shift in (0, self.m) for side in (self.first, self.second)]
         values = [sign * slope for slope in slopes for sign in (1.0, -1.0)]
         rows = np.tile(self.unit, 4)
@@ -145,9 +146,10 @@ def ppi_bradley_terry(
     loss: strengths minimise L_n(human) + lambda (L_N(judge) - L_n(judge)), L the mean negative log-likelihood over the
     n battles with a human verdict or the N others. A tie is half a win for each side. Newton's method; covariance
     H^-1 V H^-1, H the corrected loss's second derivative, V the covariance of the labelled battles' mean of s_human -
-    lambda s_judge plus that of the others' mean of lambda s_judge (s the scores, summed within clusters), times
-    G / (G - 1) (n - 1) / (n - models) for the G clusters with a human verdict, and t with the effective number of
-    these less 1. Lambda is the value in 0 .. 1 with the smallest trace of the covariance.
+    lambda s_judge plus that of the others' mean of lambda s_judge: s the scores, centred in each part, divided by 1 -
+    their leverage (HC3: MacKinnon & White 1985, J. Econometrics 29:305-325) and summed within clusters. t with the
+    effective number (sum n_c)^2 / sum n_c^2 of clusters of n_c human verdicts, less 1. Lambda is the value in 0 .. 1
+    with the smallest trace of the covariance.
 
     The strengths are those of the human board on all battles whatever the judge's errors, as long as the battles that
     humans saw are a random sample of all. A verdict that failed is no prediction: its battle counts and moves nothing.
@@ -296,14 +298,16 @@ def _finite(wins: FloatArray) -> Fit | None:
 
 
 def _sandwich(problem: _Problem, solution: Fit, power: float) -> tuple[FloatArray, float]:
-    m = problem.m
-    meat = problem.meat(solution.strength)
-    total = meat[:m, :m] + power * (meat[:m, m:] + meat[m:, :m]) + power**2 * meat[m:, m:]
+    m, n, bread = problem.m, problem.n, solution.bread
     sizes = np.bincount(problem.unit, problem.labelled)
-    g, n = int((sizes > 0).sum()), problem.n
-    total *= g / max(g - 1, 1) * (n - 1) / max(n - m, 1)
+    i, j = problem.first, problem.second
+    p = special.expit(solution.strength[i] - solution.strength[j])
+    spread = p * (1 - p) * (bread[i, i] + bread[j, j] - 2 * bread[i, j])
+    leverage = problem.labelled / n * (sizes[problem.unit] + (1 - power * problem.read) * spread)
+    meat = problem.meat(solution.strength, 1.0 / (1.0 - np.minimum(leverage, 0.9)))
+    total = meat[:m, :m] + power * (meat[:m, m:] + meat[m:, :m]) + power**2 * meat[m:, m:]
     effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return solution.bread @ total @ solution.bread, max(effective - 1.0, 0.0)
+    return bread @ total @ bread, max(effective - 1.0, 0.0)
 
 
 def _board(

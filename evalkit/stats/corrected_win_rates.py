@@ -9,7 +9,7 @@ import pandas as pd
 
 from evalkit.errors import UserError
 from evalkit.stats.battles import UNREADABLE, battle_labels, matching
-from evalkit.stats.correction import FEW_LABELS, CorrectedMean, label_warnings, ppi_mean
+from evalkit.stats.correction import FEW_LABELS, CorrectedMean, check_power, label_warnings, ppi_mean, shared_power
 from evalkit.stats.votes import FloatArray, IntArray, factorize, list_names
 
 
@@ -42,6 +42,7 @@ class CorrectedWinRates:
     Attributes:
         models: Names, best first.
         rates: One for each model.
+        power: Weight of the judge's verdicts, lambda.
         n: Battles, failures included.
         n_labelled: Battles with a human verdict.
         n_failed: Battles without a readable verdict of the judge.
@@ -51,6 +52,7 @@ class CorrectedWinRates:
 
     models: tuple[str, ...]
     rates: tuple[CorrectedMean, ...]
+    power: float
     n: int
     n_labelled: int
     n_failed: int
@@ -89,7 +91,8 @@ def ppi_win_rate(
     Args:
         votes: Judge's and humans' votes (see `battles.battle_labels`).
         judge, annotators: Globs for the judge (several matching: their mean score) and for the humans.
-        power: lambda, 0 to 1; tuned for each model if None.
+        power: lambda, 0 to 1; if None one for all models, tuned for the smallest sum of variances, which leaves less to
+            chance than one for each.
         cluster: `item_id` where battles share items; None takes battles as independent.
         confidence: Level.
 
@@ -97,13 +100,18 @@ def ppi_win_rate(
         UserError: As `battles.battle_labels`, a glob matches nobody, or `cluster` is not a column of battles.
     """
     data = judged_battles(votes, judge, annotators, cluster)
+    samples = []
     models = sorted(set(data.first) | set(data.second))
-    found = []
     for model in models:
         is_first, rows = data.first == model, (data.first == model) | (data.second == model)
         f, y = (np.where(is_first, s, 1.0 - s)[rows] for s in (data.judge, data.human))
-        unit = data.unit[rows]
-        found.append((model, ppi_mean(f, y, power=power, clusters=unit, confidence=confidence)))
+        samples.append((f, y, np.unique(data.unit[rows], return_inverse=True)[1]))
+    check_power(power)
+    chosen = shared_power(samples) if power is None else power
+    found = [
+        (model, ppi_mean(f, y, power=chosen, clusters=unit, confidence=confidence))
+        for model, (f, y, unit) in zip(models, samples, strict=True)
+    ]
     found.sort(key=lambda pair: (np.isnan(pair[1].value), -pair[1].value))
     short = [model for model, rate in found if rate.n_labelled < FEW_LABELS]
     n, labelled = len(data.judge), int((~np.isnan(data.human)).sum())
@@ -114,10 +122,11 @@ def ppi_win_rate(
     return CorrectedWinRates(
         models=tuple(model for model, _ in found),
         rates=tuple(rate for _, rate in found),
+        power=chosen,
         n=n,
         n_labelled=labelled,
         n_failed=failed,
-        method=f"win rate, ties half, PPI++, clusters: {cluster or 'none'}, {confidence:.0%}",
+        method=f"win rate, ties half, PPI++ with lambda {chosen:.2f}, clusters: {cluster or 'none'}, {confidence:.0%}",
         warnings=tuple(warnings),
     )
 

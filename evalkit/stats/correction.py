@@ -6,6 +6,7 @@ make it right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,7 @@ class CorrectedMean:
         n: Items, failures included.
         n_labelled: Items with a human value.
         n_failed: Items whose verdict could not be read, or was never asked for.
-        df: Degrees of freedom of t: clusters with a human value, less 1.
+        df: Degrees of freedom of t: clusters with a human value, less 1, and less 1 where lambda was tuned.
         method: In words.
         warnings: Sentences.
     """
@@ -180,9 +181,11 @@ def ppi_mean(
     theta = mean_L(y) - lambda (mean_L(f) - mean_U(f)), L the n labelled and U the N other items: prediction-powered
     inference (Angelopoulos et al. 2023, Science 382:669-674) for lambda = 1, PPI++ (Angelopoulos, Duchi & Zrnic 2023)
     for the lambda in 0 .. 1 with the smallest estimated variance, sum a b / sum b^2 over clusters, a = sum_L (y -
-    mean) / n, b = sum_L (f - mean) / n - sum_U (f - mean) / N. Standard error from the clusters' a - lambda b, times
-    G / (G - 1) for the G clusters with a label, and t with G - 1 degrees of freedom. Right whatever the judge's
-    errors, as long as the labelled items are a random sample of all.
+    mean) / n, b = sum_L (f - mean) / n - sum_U (f - mean) / N. Theta is a regression estimate, so its standard error
+    is that of one, sum ((a - lambda b) / (1 - h))^2 over clusters with the leverage h = n_c / n + b^2 / sum b^2 (the
+    last only where lambda was tuned; MacKinnon & White 1985, J. Econometrics 29:305-325, HC3); t with G - 1 degrees of
+    freedom (G - 2 where tuned) for the G clusters with a human value. Right whatever the judge's errors, as long as
+    the labelled items are a random sample of all.
 
     A verdict that failed is no prediction: its item stays in both n and N with f at the judge's mean, so that it moves
     nothing, and the answer stays one for all items.
@@ -200,31 +203,30 @@ def ppi_mean(
     check_power(power)
     f, y, unit = _checked(judge, human, clusters)
     labelled, read = ~np.isnan(y), ~np.isnan(f)
-    n, rest = int(labelled.sum()), int((~labelled).sum())
-    failed = int((~read).sum())
+    n, failed = int(labelled.sum()), int((~read).sum())
     warnings = label_warnings(len(f), n, failed)
     own = clustered_mean(f[read], unit[read], confidence)
     alone = clustered_mean(y[labelled], unit[labelled], confidence)
-    size = int(unit.max(initial=-1)) + 1
-    g = len(np.unique(unit[labelled]))
-    df = max(g - 1.0, 0.0)
-    how = f"PPI++, {confidence:.0%} t interval" if power is None else f"PPI with lambda {power:g}, {confidence:.0%}"
-    if g < 2:
-        warnings.append("Fewer than two clusters have a human value: there is no interval.")
-    if not n:
-        chosen, value, se = 0.0, float("nan"), float("nan")
-    else:
-        gain = np.where(read, f - own.value, 0.0)
-        means = [float(gain[part].mean()) if part.any() else 0.0 for part in (labelled, ~labelled)]
-        a = np.bincount(unit[labelled], y[labelled] - alone.value, minlength=size) / n
-        b = np.bincount(unit[labelled], gain[labelled] - means[0], minlength=size) / n
-        b = b - np.bincount(unit[~labelled], gain[~labelled] - means[1], minlength=size) / max(rest, 1)
-        chosen = power if power is not None else tuned(float(a @ b), float(b @ b))
-        if not rest:
-            chosen = 0.0  # the humans have spoken on every item
-        value = alone.value - chosen * (means[0] - means[1])
-        se = float(np.sqrt(g / (g - 1) * ((a - chosen * b) ** 2).sum())) if g > 1 else float("nan")
-    width = critical_value(confidence, df) * se if g > 1 else float("inf")
+    per_cluster = np.bincount(unit[labelled], minlength=int(unit.max(initial=-1)) + 1)
+    g, free = int((per_cluster > 0).sum()), power is None and n < len(f)
+    df = max(g - 1.0 - free, 0.0)
+    how = f"PPI++, {confidence:.0%} t interval" if power is None else f"PPI with lambda {power:.2f}, {confidence:.0%}"
+    if df <= 0:
+        warnings.append("Too few clusters have a human value: there is no interval.")
+    chosen, value, se = 0.0, float("nan"), float("nan")
+    if n:
+        a, b, gap = _influences(f, y, unit)
+        square = float(b @ b)
+        if n < len(f):  # otherwise the humans have spoken on every item
+            chosen = power if power is not None else tuned(float(a @ b), square)
+        value = alone.value - chosen * gap
+        leverage = per_cluster / n + (b**2 / square if free and square > 0 else 0.0)
+        if df > 0:
+            # One cluster that decides alone has the leverage 1, and no finite error.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scaled = (a - chosen * b) / np.maximum(1.0 - leverage, 0.0)
+            se = float(np.sqrt((np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=np.inf) ** 2).sum()))
+    width = critical_value(confidence, df) * se if df > 0 else float("inf")
     return CorrectedMean(
         value=value,
         se=se,
@@ -240,6 +242,29 @@ def ppi_mean(
         method=how,
         warnings=tuple(warnings),
     )
+
+
+def shared_power(samples: Sequence[tuple[FloatArray, FloatArray, IntArray]]) -> float:
+    """The one lambda in 0 .. 1 with the smallest sum of estimated variances over several `ppi_mean`.
+
+    Args:
+        samples: Judge, human and cluster codes of each, as in `ppi_mean`.
+    """
+    parts = [_influences(*sample)[:2] for sample in samples if not np.isnan(sample[1]).all()]
+    return tuned(sum(float(a @ b) for a, b in parts), sum(float(b @ b) for _, b in parts))
+
+
+def _influences(f: FloatArray, y: FloatArray, unit: IntArray) -> tuple[FloatArray, FloatArray, float]:
+    """What each cluster adds to mean_L(y) and to the gap mean_L(f) - mean_U(f), shape (clusters,), and that gap."""
+    labelled, read = ~np.isnan(y), ~np.isnan(f)
+    size = int(unit.max(initial=-1)) + 1
+    gain = np.where(read, f - (f[read].mean() if read.any() else 0.0), 0.0)
+    known, rest = gain[labelled], gain[~labelled]
+    means = [float(part.mean()) if len(part) else 0.0 for part in (known, rest)]
+    a = np.bincount(unit[labelled], y[labelled] - y[labelled].mean(), minlength=size) / len(known)
+    b = np.bincount(unit[labelled], known - means[0], minlength=size) / len(known)
+    b = b - np.bincount(unit[~labelled], rest - means[1], minlength=size) / max(len(rest), 1)
+    return a, b, means[0] - means[1]
 
 
 def tuned(cross: float, square: float) -> float:

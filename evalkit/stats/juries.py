@@ -47,7 +47,8 @@ class JuryVerdict:
 
     Attributes:
         label: Shape (items,); -1 where the jury has no verdict.
-        support: Share of the votes cast, or the posterior probability, that the label has; NaN without votes.
+        support: Share of the votes cast, or the posterior probability, that the label has; NaN without a verdict, and
+            for a tie where no judge can say tie.
         n: Items, those without a verdict included.
         n_failed: Items on which no judge gave a readable verdict.
         n_undecided: Items with votes on which the rule decided for no label.
@@ -295,8 +296,9 @@ def verdict(codes: IntArray, label: IntArray, shares: FloatArray, tie: int | Non
     empty = (codes == NO_LABEL).all(axis=1)
     undecided = (label == NO_LABEL) & ~empty
     final = np.where(empty, NO_LABEL, np.where(undecided & (tie is not None), tie if tie is not None else 0, label))
-    support = np.where(empty, np.nan, shares[np.arange(len(codes)), np.maximum(final, 0)])
-    support[final == NO_LABEL] = np.nan
+    # A tie need not be among the labels that judges give.
+    has_share = (final != NO_LABEL) & (final < shares.shape[1])
+    support = np.where(has_share, shares[np.arange(len(codes)), np.where(has_share, final, 0)], np.nan)
     failed, withheld = int(empty.sum()), int((codes == NO_LABEL).sum())
     warnings = []
     if failed:
