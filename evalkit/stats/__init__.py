@@ -36,16 +36,15 @@ from evalkit.stats.power import (
     MeanTest,
     PowerAnalysis,
     ShareTest,
-    VarianceComponents,
     WinRateTest,
     achieved_power,
     minimum_detectable_effect,
     sample_size,
-    variance_components,
 )
 from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
 from evalkit.stats.ratings import Ratings, bradley_terry
 from evalkit.stats.reliability import Disattenuation, SplitHalf, disattenuate, split_half
+from evalkit.stats.variances import VarianceComponents, variance_components
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 
 __all__ = [
