@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ Slopes = dict[int, FloatArray]
 _MAX_STEPS = 100
 _STEP_TOLERANCE = 1e-9
 _SMALL = 1e-4  # log-odds
+_ROUNDING = 16 * float(np.finfo(np.float64).eps)
 _EXP_RANGE = 600.0  # log-odds; beyond it exp would overflow
 
 
@@ -44,7 +45,7 @@ class Fit:
         bread: Pseudo-inverse of the information matrix, shape (m, m).
         iterations: Newton steps.
         gradient: Largest absolute derivative, per vote of the model.
-        converged: Whether the last step was below 1e-9.
+        converged: Whether the last step was below 1e-9, or the gradient zero up to rounding.
         likelihood: Log-likelihood at the maximum, with the prior where there is one.
         log_determinant: Of the information, prior included, orthogonal to the common shift.
         curvature: The information's diagonal for the strengths, prior included, shape (m,).
@@ -163,8 +164,9 @@ def newton(
     start: FloatArray,
     derivatives: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
     likelihood: Callable[[FloatArray], float],
+    votes: FloatArray,
     models: int,
-) -> tuple[FloatArray, Fit]:
+) -> Fit:
     """Maximise a concave log-likelihood that does not change when all strengths move together.
 
     Each step solves H d = g. It is halved while the likelihood falls; a slope still upward at its end shows that it
@@ -174,45 +176,65 @@ def newton(
         start: Parameters: `models` strengths with mean 0, then others, shape (k,).
         derivatives: Gradient (k,) and information (k, k) at given parameters; the information may be changed in place.
         likelihood: Log-likelihood at given parameters.
+        votes: Votes that each parameter has a part in, shape (k,).
         models: Number of strengths.
 
     Returns:
-        The gradient, and the fit with all parameters as `strength`, the largest absolute derivative as `gradient`.
+        The fit, all parameters in `strength`.
+
+    Raises:
+        UserError: No information can be had at the start, nor at equal strengths.
     """
     place, converged, steps = start, False, 0
-    gradient, factor, curvature = _factored(derivatives, place, models)
+    state = _factored(derivatives, place, models)
+    if state is None:  # far out the information may vanish; at equal strengths it is largest
+        place = np.where(np.arange(len(start)) < models, 0.0, start)
+        state = _factored(derivatives, place, models)
+    if state is None:
+        raise UserError("the votes' counts or weights differ by too many orders of magnitude to fit ratings to them.")
     while not converged and steps < _MAX_STEPS:
+        gradient, factor, _ = state
         step = linalg.cho_solve((factor, True), gradient, check_finite=False)
         step[:models] -= step[:models].mean()
         largest, size = float(np.abs(step).max()), 1.0
         while True:
             ahead = place + size * step
-            new_gradient, factor, curvature = _factored(derivatives, ahead, models)
+            new = _factored(derivatives, ahead, models)
             # Below 1e-4 Newton's method converges quadratically, and the likelihood cannot resolve the gain.
-            if largest * size <= _SMALL or new_gradient @ step >= 0.0 or likelihood(ahead) >= likelihood(place):
+            if new is not None and (
+                largest * size <= _SMALL or new[0] @ step >= 0.0 or likelihood(ahead) >= likelihood(place)
+            ):
                 break
             size /= 2.0
-        place, gradient = ahead, new_gradient
+            if largest * size <= _STEP_TOLERANCE:
+                break
         steps += 1
-        converged = largest <= _STEP_TOLERANCE
+        if new is None:
+            break
+        place, state = ahead, new
+        # Billions of votes leave rounding errors in the gradient that no step can remove.
+        rounding = largest <= _SMALL and bool((np.abs(state[0]) <= _ROUNDING * votes).all())
+        converged = largest <= _STEP_TOLERANCE or rounding
+    gradient, factor, curvature = state
     inverse = linalg.lapack.dpotri(factor, lower=1)[0]
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     gauge = float(curvature.mean())
     inverse[:models, :models] -= 1.0 / (models * gauge)
     log_determinant = 2.0 * float(np.log(np.diag(factor)).sum()) - float(np.log(gauge))
-    return gradient, Fit(
-        place, inverse, steps, float(np.abs(gradient).max()), converged, likelihood(place), log_determinant, curvature
-    )
+    certificate = float((np.abs(gradient) / votes).max())
+    return Fit(place, inverse, steps, certificate, converged, likelihood(place), log_determinant, curvature)
 
 
 def _factored(
     derivatives: Callable[[FloatArray], tuple[FloatArray, FloatArray]], place: FloatArray, models: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Gradient, Cholesky factor and the information's diagonal; None where it is singular to working precision."""
     gradient, information = derivatives(place)
     curvature = np.diag(information)[:models].copy()
     # Moving all strengths together changes nothing; this term, taken off the inverse again, makes H invertible.
     information[:models, :models] += curvature.mean() / models
-    return gradient, linalg.cholesky(information, lower=True, overwrite_a=True, check_finite=False), curvature
+    factor, failed = linalg.lapack.dpotrf(information.T, lower=1, overwrite_a=1)  # symmetric; .T saves a copy
+    return None if failed else (gradient, factor, curvature)
 
 
 def fit(wins: FloatArray, start: FloatArray | None = None, precision: float = 0.0) -> Fit:
@@ -248,8 +270,7 @@ def fit(wins: FloatArray, start: FloatArray | None = None, precision: float = 0.
         spread = strength - strength.mean()
         return float((wins * log_win_probability(strength)).sum()) - precision / 2.0 * float(spread @ spread)
 
-    gradient, found = newton(start - start.mean(), derivatives, likelihood, m)
-    return replace(found, gradient=float((np.abs(gradient) / total).max()))
+    return newton(start - start.mean(), derivatives, likelihood, total, m)
 
 
 def with_prior(information: FloatArray, precision: float, models: int) -> FloatArray:

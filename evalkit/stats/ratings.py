@@ -83,7 +83,8 @@ class Ratings:
         iterations: Newton steps taken.
         gradient: Largest absolute derivative of the log-likelihood at the solution, per vote of the model: the
             certificate of convergence, 0 at the maximum.
-        converged: Whether the last Newton step was below 1e-9 (on the log-odds scale).
+        converged: Whether the last Newton step was below 1e-9 (on the log-odds scale), or the gradient zero up to
+            rounding.
         islands: Groups of models with no battle between the groups; one group is the normal case.
         diagnoses: What the reader must know first.
     """

@@ -165,10 +165,11 @@ def fit_ties(
         start = fit(wins + drawn / 2.0, None, precision).strength
     first = np.log(nu) if model == "davidson" else np.log((1.0 + nu) ** 2 - 1.0)  # theta - 1 = nu between equals
     derivatives, likelihood = (_davidson if model == "davidson" else _rao_kupper)(wins, drawn, precision)
-    gradient, found = newton(np.append(start - start.mean(), first), derivatives, likelihood, m)
-    total = np.append((wins + wins.T + drawn).sum(axis=1), drawn.sum() / 2.0)
+    battles = wins + wins.T + drawn
+    votes = np.append(battles.sum(axis=1), battles.sum() / 2.0)
+    found = newton(np.append(start - start.mean(), first), derivatives, likelihood, votes, m)
     strength, tie = found.strength[:m], float(found.strength[m])
-    found = replace(found, strength=strength, gradient=float((np.abs(gradient) / total).max()))
+    found = replace(found, strength=strength)
     return TieFit(found, tie, *_slopes(strength, tie, model))
 
 
@@ -235,5 +236,6 @@ def tie_parameter(
     """
     width = critical * float(np.sqrt(max(variance[0, 0], 0.0))) if np.isfinite(tie) else np.inf
     limits = [tie, tie - width, tie + width] if np.isfinite(tie) else [-np.inf, -np.inf, np.inf]
-    value, lower, upper = np.exp(limits) if model == "davidson" else np.exp(np.logaddexp(0.0, limits) / 2.0)
+    with np.errstate(over="ignore"):  # so wide an interval ends at infinity
+        value, lower, upper = np.exp(limits) if model == "davidson" else np.exp(np.logaddexp(0.0, limits) / 2.0)
     return TieParameter("nu" if model == "davidson" else "theta", float(value), float(lower), float(upper), confidence)

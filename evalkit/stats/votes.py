@@ -111,7 +111,7 @@ class VoteCounts:
         Repeated until every model left has that many, since each removal takes votes from others.
         """
         kept = np.arange(len(self.models))
-        while kept.size:
+        while kept.size and min_votes > 0:
             pairs = self.votes[np.ix_(kept, kept)].sum(axis=2)
             enough = pairs.sum(axis=0) + pairs.sum(axis=1) >= min_votes
             if enough.all():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from evalkit.stats import bradley_terry
 from evalkit.stats.ratings import ELO
@@ -38,3 +39,30 @@ def test_arena_140k_order(shared_file: Callable[[str], Path]) -> None:
     assert board.n + board.n_excluded == len(votes)
     assert np.isfinite(board.rating).all() and (board.votes >= 50).all()
     assert (board.rank_low[0], board.rank_high[-1]) == (1, len(board.models))
+
+
+def test_arena_140k_equals_arena_rank(shared_file: Callable[[str], Path]) -> None:
+    reason = "arena-rank (with jax, jaxtyping, optax) is not installed"
+    bradley_terry_module = pytest.importorskip("arena_rank.models.bradley_terry", reason=reason)
+    data_utils = pytest.importorskip("arena_rank.utils.data_utils", reason=reason)
+    votes = pd.read_csv(shared_file("arena_140k/arena_votes_140k.csv.gz"), usecols=["model_a", "model_b", "winner"])
+    board = bradley_terry(votes, min_votes=50)
+    kept = votes["model_a"].isin(board.models) & votes["model_b"].isin(board.models)
+    data = data_utils.PairDataset.from_pandas(votes[kept & (votes["model_a"] != votes["model_b"])])
+
+    # Left to itself it stops up to 0.07 points before the maximum, so its tolerances are tightened here.
+    model = bradley_terry_module.BradleyTerry(len(data.competitors), ftol=1e-16, gtol=1e-13)
+
+    def peer(ridge: float) -> pd.DataFrame:
+        model.hessian_reg = ridge
+        found = model.compute_ratings_and_cis(data)
+        columns = {key: np.asarray(found[key]) for key in ("ratings", "rating_lower", "rating_upper")}
+        return pd.DataFrame(columns, index=found["competitors"]).loc[list(board.models)]
+
+    narrow, exact = peer(model.hessian_reg), peer(1e-8)
+    np.testing.assert_allclose(board.rating, exact["ratings"] - exact["ratings"].mean() + 1000, atol=0.01)
+    # Its sandwich lacks the factor n / (n - models + 1), here 1.0004.
+    width = (exact["rating_upper"] - exact["rating_lower"]) * np.sqrt(board.n / (board.n - len(board.models) + 1))
+    np.testing.assert_allclose(board.upper - board.lower, width, rtol=1e-4)
+    # The ridge that it adds to its Hessian by default makes each interval narrower; ours has none.
+    assert (narrow["rating_upper"] - narrow["rating_lower"] < 0.9995 * (board.upper - board.lower)).all()
