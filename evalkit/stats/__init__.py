@@ -1,6 +1,7 @@
 """Statistics: pure functions from arrays or DataFrames to typed results; no database, no files."""
 
 from evalkit.stats.agreement import Agreement, AgreementRow, JudgeAgreement, agreement, judge_agreement
+from evalkit.stats.alt_test import AltTest, AltTests, alt_test
 from evalkit.stats.audit import AuditRow, JudgeAudit, audit_judge
 from evalkit.stats.boards import BoardComparison, compare_boards
 from evalkit.stats.calibration import (
@@ -12,10 +13,17 @@ from evalkit.stats.calibration import (
     reliability_curve,
 )
 from evalkit.stats.chance import Coefficient, cohen_kappa, fleiss_kappa, gwet_ac1, krippendorff_alpha
+from evalkit.stats.corrected_board import CorrectedBoard, CorrectedStrengths, ppi_bradley_terry, ppi_strengths
+from evalkit.stats.corrected_win_rates import CorrectedWinRates, ppi_win_rate
+from evalkit.stats.correction import CorrectedMean, RoganGladen, ppi_mean, rogan_gladen
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
+from evalkit.stats.dawid_skene import DawidSkene, apply_dawid_skene, dawid_skene
 from evalkit.stats.flips import FirstPlaceFlip, first_place_flip
 from evalkit.stats.grouped import GroupedRatings, grouped_ratings
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
+from evalkit.stats.juries import JuryLabels, JuryMean, JuryVerdict, JuryWeights, jury_labels, log_odds_weights
+from evalkit.stats.jury_errors import ErrorCorrelation, error_correlation
+from evalkit.stats.jury_selection import JuryComparison, SubJury, compare_juries, select_jury
 from evalkit.stats.paired import (
     ModelComparison,
     PairedDifference,
@@ -51,21 +59,34 @@ __all__ = [
     "OUTCOMES",
     "Agreement",
     "AgreementRow",
+    "AltTest",
+    "AltTests",
     "AuditRow",
     "BoardComparison",
     "Coefficient",
+    "CorrectedBoard",
+    "CorrectedMean",
+    "CorrectedStrengths",
+    "CorrectedWinRates",
     "Correlation",
     "CorrelationMatrix",
     "Correlations",
+    "DawidSkene",
     "Diagnosis",
     "Disattenuation",
     "EloTest",
+    "ErrorCorrelation",
     "Estimate",
     "FirstPlaceFlip",
     "FirstSlotPreference",
     "GroupedRatings",
     "JudgeAgreement",
     "JudgeAudit",
+    "JuryComparison",
+    "JuryLabels",
+    "JuryMean",
+    "JuryVerdict",
+    "JuryWeights",
     "Mean",
     "MeanTest",
     "ModelComparison",
@@ -77,16 +98,20 @@ __all__ = [
     "Ratings",
     "Recalibration",
     "ReliabilityCurve",
+    "RoganGladen",
     "Share",
     "ShareTest",
     "Skill",
     "SplitHalf",
+    "SubJury",
     "SwapConsistency",
     "VarianceComponents",
     "VoteCounts",
     "WinRateTest",
     "achieved_power",
     "agreement",
+    "alt_test",
+    "apply_dawid_skene",
     "audit_judge",
     "bootstrap",
     "bradley_terry",
@@ -94,11 +119,14 @@ __all__ = [
     "cohen_kappa",
     "compare_boards",
     "compare_criteria",
+    "compare_juries",
     "compare_models",
     "correlate",
     "correlation",
     "count_votes",
+    "dawid_skene",
     "disattenuate",
+    "error_correlation",
     "first_place_flip",
     "first_slot_preference",
     "fit_isotonic",
@@ -108,16 +136,24 @@ __all__ = [
     "gwet_ac1",
     "held_out_predictions",
     "judge_agreement",
+    "jury_labels",
     "krippendorff_alpha",
+    "log_odds_weights",
     "minimum_detectable_effect",
     "paired_difference",
     "parse_failures",
     "pass_at_k",
     "pass_hat_k",
     "pass_rates",
+    "ppi_bradley_terry",
+    "ppi_mean",
+    "ppi_strengths",
+    "ppi_win_rate",
     "recalibrate",
     "reliability_curve",
+    "rogan_gladen",
     "sample_size",
+    "select_jury",
     "share",
     "split_half",
     "swap_consistency",

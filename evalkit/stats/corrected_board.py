@@ -11,7 +11,7 @@ from scipy.sparse import csgraph
 
 from evalkit.errors import UserError
 from evalkit.stats.bradley_terry import Fit, fit
-from evalkit.stats.corrected_win_rates import JudgedBattles, judged_battles
+from evalkit.stats.corrected_win_rates import judged_battles
 from evalkit.stats.correction import check_power, label_warnings, tuned
 from evalkit.stats.ranks import critical_value
 from evalkit.stats.ratings import ELO, Ratings, bradley_terry
@@ -73,6 +73,25 @@ class CorrectedBoard:
             other.columns = pd.Index([name, f"{name}_lower", f"{name}_upper"])
             frame = frame.join(other, on="model")
         return frame.assign(votes=self.votes)
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedStrengths:
+    """Strengths on the log-odds scale; what `CorrectedBoard` turns into ratings.
+
+    Attributes:
+        strength: Mean 0, shape (m,); NaN where no finite strengths exist.
+        covariance: Shape (m, m).
+        power: Lambda.
+        df: Degrees of freedom of t.
+        converged: Whether finite strengths were found.
+    """
+
+    strength: FloatArray
+    covariance: FloatArray
+    power: float
+    df: float
+    converged: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,22 +211,18 @@ def ppi_bradley_terry(
     for who, board in zip(("judge", "humans"), boards, strict=True):
         warnings += [f"Board of the {who} alone: {sentence}" for sentence in board.warnings]
     m = len(core)
-    rating, covariance, df, chosen, converged = np.full(m, np.nan), np.full((m, m), np.nan), 0.0, power or 0.0, False
-    if m:
-        problem = _problem(data, core, i, j)
-        solution, chosen = _solve(problem, power)
-        converged = solution is not None
-        if solution is not None:
-            sandwich, df = _sandwich(problem, solution, chosen)
-            shift = np.eye(m)
-            if anchor is not None:
-                shift[:, rated.index(anchor)] -= 1.0
-            rating = center + ELO * (shift @ solution.strength)
-            covariance = ELO**2 * (shift @ sandwich @ shift.T)
-        else:
-            warnings.append("No corrected board: the human verdicts are too few for finite ratings.")
+    rows = np.isin(i, core) & np.isin(j, core)
+    first, second = np.searchsorted(core, i[rows]), np.searchsorted(core, j[rows])
+    found = ppi_strengths(first, second, data.judge[rows], data.human[rows], clusters=data.unit[rows], power=power)
+    if not found.converged:
+        warnings.append("No corrected board: the human verdicts are too few for finite ratings.")
+    shift = np.eye(m)
+    if anchor is not None:
+        shift[:, rated.index(anchor)] -= 1.0
+    rating = center + ELO * (shift @ found.strength)
+    covariance = ELO**2 * (shift @ found.covariance @ shift.T)
     width = np.array([0.0 if name == anchor else 1.0 for name in rated]) * np.sqrt(np.maximum(np.diag(covariance), 0))
-    width = np.where(width > 0, critical_value(confidence, df) * width, width)
+    width = np.where(width > 0, critical_value(confidence, found.df) * width, width)
     everyone = [*core, *left_out]
     padding = np.full(len(left_out), np.nan)
     full = np.concatenate([rating, padding])
@@ -225,18 +240,55 @@ def ppi_bradley_terry(
         judge=boards[0],
         human=boards[1],
         votes=spoken[np.array(everyone)[order]],
-        power=chosen,
+        power=found.power,
         n=len(seen),
         n_labelled=int(seen.sum()),
         n_failed=int(np.isnan(data.judge).sum()),
-        df=df,
-        converged=converged,
-        method=f"Bradley-Terry, PPI++ with lambda {chosen:.2f}, sandwich, {clusters}, {confidence:.0%}",
+        df=found.df,
+        converged=found.converged,
+        method=f"Bradley-Terry, PPI++ with lambda {found.power:.2f}, sandwich, {clusters}, {confidence:.0%}",
         ties="half",
         reference=f"{anchor} = {center:g}" if anchor else f"mean of the rated models = {center:g}",
         confidence=confidence,
         warnings=tuple(warnings),
     )
+
+
+def ppi_strengths(
+    first: IntArray,
+    second: IntArray,
+    judge: FloatArray,
+    human: FloatArray,
+    *,
+    clusters: IntArray | None = None,
+    power: float | None = None,
+) -> CorrectedStrengths:
+    """The fit behind `ppi_bradley_terry`, from arrays.
+
+    Args:
+        first, second: Models of each battle as codes 0 .. m - 1, all of them linked by battles with a human verdict;
+            shape (battles,).
+        judge, human: Scores of the first model, 0 to 1, NaN where there is none, shape (battles,).
+        clusters: Codes, shape (battles,); None takes battles as independent.
+        power: lambda, 0 to 1; tuned if None.
+    """
+    m = int(max(first.max(initial=-1), second.max(initial=-1))) + 1
+    seen = ~np.isnan(human)
+    problem = _Problem(
+        first=first,
+        second=second,
+        judge=np.nan_to_num(judge),
+        human=np.nan_to_num(human),
+        read=(~np.isnan(judge)).astype(np.float64),
+        labelled=seen.astype(np.float64),
+        unit=np.arange(len(first)) if clusters is None else np.unique(clusters, return_inverse=True)[1],
+        m=m,
+    )
+    solution, chosen = _solve(problem, power) if m else (None, power or 0.0)
+    if solution is None:
+        return CorrectedStrengths(np.full(m, np.nan), np.full((m, m), np.nan), chosen, 0.0, False)
+    covariance, df = _sandwich(problem, solution, chosen)
+    return CorrectedStrengths(solution.strength, covariance, chosen, df, True)
 
 
 def _comparable(
@@ -249,21 +301,6 @@ def _comparable(
     size = np.bincount(group, spoken)
     core = np.flatnonzero((group == int(size.argmax())) & (spoken > 0)) if m else np.array([], dtype=np.int64)
     return core, np.setdiff1d(np.arange(m), core)
-
-
-def _problem(data: JudgedBattles, core: IntArray, i: IntArray, j: IntArray) -> _Problem:
-    rows = np.isin(i, core) & np.isin(j, core)
-    f, y = data.judge[rows], data.human[rows]
-    return _Problem(
-        first=np.searchsorted(core, i[rows]),
-        second=np.searchsorted(core, j[rows]),
-        judge=np.nan_to_num(f),
-        human=np.nan_to_num(y),
-        read=(~np.isnan(f)).astype(np.float64),
-        labelled=(~np.isnan(y)).astype(np.float64),
-        unit=np.unique(data.unit[rows], return_inverse=True)[1],
-        m=len(core),
-    )
 
 
 def _solve(problem: _Problem, power: float | None) -> tuple[Fit | None, float]:
