@@ -33,11 +33,11 @@ Flag = Literal["ok", "concern", "no test", "not measured"]
 # More unreadable verdicts than this, with confidence, are a concern.
 MANY_FAILURES = 0.01
 DEFINITION = (
-    "Every row has its own question and n. n counts the judge's verdicts (battles, for swap_consistency) that the "
-    "question is about, unreadable ones (n_failed) included; these are in no value. Humans: {humans}. Where several "
-    "humans voted on a battle their mean counts, a tie or both_bad as one half. Intervals at {confidence:g} %, each "
-    "for itself, allow for verdicts on one item being alike. A concern is a row whose interval leaves out what a judge "
-    "without that fault has."
+    "Every row has its own question and n: the judge's verdicts that the question is about (battles, for "
+    "swap_consistency; pairs with a human vote, for the probabilities), unreadable ones (n_failed) included; those are "
+    "in no value. Humans: {humans}. Where several humans voted on a battle their mean counts, a tie or both_bad as one "
+    "half. Intervals at {confidence:g} %, each for itself, allow for verdicts on one item being alike. A concern is a "
+    "row whose interval leaves out what a judge without that fault has."
 )
 
 
@@ -48,7 +48,7 @@ class AuditRow:
     Attributes:
         check: Its name.
         value, lower, upper: The measured number with its limits; NaN where it cannot be measured.
-        n: Verdicts that the check is about, failures included.
+        n: Verdicts (battles, or pairs with a human vote) that the check is about, failures included.
         n_failed: Of these, verdicts that could not be read (for the calibration: without a probability).
         flag: `ok`, `concern`, `no test` (a number to compare, without a right value) or `not measured`.
         verdict: What it says, in a sentence.
@@ -112,8 +112,8 @@ def audit_judge(
     length_slope_excess (`preferences.length_checks`); self_preference, family_preference and the same where the humans
     were indifferent (`preferences.own_checks`); null_model, the win rate (ties half) of a model that gives a constant
     answer, which must not win (Zheng et al. 2025, "Cheating automatic LLM benchmarks: null models achieve high win
-    rates"); calibration_error and brier of the probability of the answer that the judge prefers, against the side that
-    most human votes are on (`calibration.reliability_curve`).
+    rates"); calibration_error and brier of the probability of the answer that the judge prefers, against each
+    human vote that names a winner (`calibration.reliability_curve`).
 
     Args:
         votes: Votes frame of the judge and the humans (item_id, model_a, model_b, winner, annotator; optional
@@ -241,34 +241,35 @@ def _null(models: tuple[str, ...], name: str | None, tallies: Tallies, confidenc
 
 
 def _calibration(votes: pd.DataFrame, own: Verdicts, tallies: Tallies, confidence: float) -> ReliabilityCurve | None:
-    if "probability" not in votes.columns or not tallies.humans:
+    """Probability of the side that the judge holds the likelier, against each human vote that names a winner."""
+    if "probability" not in votes.columns:
         return None
-    lean = tallies.human_lean()[own.battle]
-    rows = np.flatnonzero(lean != 0)
-    if not len(rows):
-        return None
-    p = np.asarray(votes["probability"].to_numpy(np.float64, na_value=np.nan), dtype=np.float64)[own.row[rows]]
+    p = np.asarray(votes["probability"].to_numpy(np.float64, na_value=np.nan), dtype=np.float64)[own.row]
     bad = np.flatnonzero((p < 0) | (p > 1))
     if len(bad):
-        row = int(own.row[rows[bad[0]]]) + 1
+        row = int(own.row[bad[0]]) + 1
         raise UserError(f"verdict {row} has the probability {p[bad[0]]}; it must lie between 0 and 1.")
-    p = np.where(own.turned[rows], 1 - p, p)
-    right = ((p >= 0.5) == (lean[rows] > 0)).astype(np.float64)
-    return reliability_curve(np.maximum(p, 1 - p), right, clusters=own.item[rows], confidence=confidence)
+    p = np.where(own.outcome == FAILED, np.nan, np.where(own.turned, 1 - p, p))
+    both = [np.repeat(np.arange(len(own)), side[own.battle]) for side in (tallies.human_first, tallies.human_second)]
+    rows, first = np.concatenate(both), np.repeat([True, False], [len(side) for side in both])
+    if not len(rows):
+        return None
+    right = ((p >= 0.5)[rows] == first).astype(np.float64)
+    return reliability_curve(np.maximum(p, 1 - p)[rows], right, clusters=own.item[rows], confidence=confidence)
 
 
 def _calibrated(found: ReliabilityCurve | None, stated: bool, humans: bool) -> list[AuditRow]:
     if found is None or found.n == found.n_failed:
-        why = "the verdicts have no probability" if not stated or found is not None else "no human votes" * (not humans)
-        why = why or "the humans are divided on every battle"
+        why = "no human vote names a winner" if humans else "no human votes to compare with"
+        if not stated or found is not None:
+            why = "the verdicts have no probability"
         n = 0 if found is None else found.n
         return [_unmeasured(check, f"{why}.", n, n) for check in ("calibration_error", "brier")]
     flag: Flag = "concern" if found.ece_lower > 0 else "ok"
     known = found.n - found.n_failed
     error = AuditRow(
         *("calibration_error", found.ece, found.ece_lower, found.ece_upper, found.n, found.n_failed, flag),
-        f"Stated probabilities are off by {found.ece:.3f} on average, over {known:,} verdicts on battles that the "
-        "humans decided.",
+        f"Stated probabilities are off by {found.ece:.3f} on average, over {known:,} pairs with a human vote.",
     )
     brier = AuditRow(
         *("brier", found.brier, found.brier_lower, found.brier_upper, found.n, found.n_failed, "no test"),

@@ -185,8 +185,11 @@ def reliability_curve(
     share, mean = np.bincount(place, y) / size, np.bincount(place, p) / size
     gap = share - mean
     error = y - p
-    sums = np.bincount(where * b + place, error - gap[place], minlength=(int(where.max()) + 1) * b).reshape(-1, b)
-    covariance = (sums.T @ sums) * g / max(g - 1, 1) / np.outer(size, size)
+    cell, cells = where * b + place, (int(where.max()) + 1) * b
+    sums = np.bincount(cell, error - gap[place], minlength=cells).reshape(-1, b)
+    in_bin = np.count_nonzero(np.bincount(cell, minlength=cells).reshape(-1, b), axis=0)
+    few = np.sqrt(in_bin / np.maximum(in_bin - 1, 1))  # CR1, with the clusters that a bin has
+    covariance = np.asarray((sums.T @ sums) * np.outer(few / size, few / size), dtype=np.float64)
     # A bin whose cases all had one outcome still has the sampling error of its probabilities.
     calibrated = np.bincount(place, p * (1 - p)) / size**2
     covariance += np.diag(np.maximum(calibrated - np.diag(covariance), 0.0))

@@ -39,8 +39,8 @@ class Tallies:
     Attributes:
         first_wins, second_wins, ties, failed: The judge's verdicts; both_bad is a tie.
         readable: The sum of the first three.
-        human_score: Sum of what the humans gave the first model (a tie or both_bad one half).
-        human_votes: Readable human votes.
+        human_first, human_second: Human votes for either model.
+        human_votes: Readable human votes, with ties and both_bad.
         item, turn, first, second: Codes of the battle.
     """
 
@@ -49,8 +49,9 @@ class Tallies:
     ties: FloatArray
     failed: FloatArray
     readable: FloatArray
-    human_score: FloatArray
-    human_votes: FloatArray
+    human_first: IntArray
+    human_second: IntArray
+    human_votes: IntArray
     item: IntArray
     turn: IntArray
     first: IntArray
@@ -71,12 +72,8 @@ class Tallies:
 
     def human_mean(self, first: BoolArray) -> FloatArray:
         """Mean of what the humans gave that model; every battle must have human votes."""
-        mean = self.human_score / self.human_votes
-        return np.where(first, mean, 1 - mean)
-
-    def human_lean(self) -> FloatArray:
-        """1 where the humans favour the first model, -1 the second, 0 neither or no votes."""
-        return np.asarray(np.sign(2 * self.human_score - self.human_votes), dtype=np.float64)
+        lead = (self.human_first - self.human_second) / (2 * self.human_votes)
+        return np.asarray(0.5 + np.where(first, lead, -lead), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -104,18 +101,19 @@ def tally(own: Verdicts, human: Verdicts) -> Tallies:
     counts = np.bincount(own.outcome * size + own.battle, minlength=6 * size).reshape(6, size).astype(np.float64)
     on = np.flatnonzero(human.battle < size)  # the other battles are none of the judge's
     theirs = np.bincount(human.outcome[on] * size + human.battle[on], minlength=6 * size).reshape(6, size)
+    theirs = theirs * (counts.sum(axis=0) > 0.0)
     row = np.zeros(size, dtype=np.int64)
     row[own.battle] = np.arange(len(own))
     ties = counts[TIE] + counts[BOTH_BAD]
-    judged = counts.sum(axis=0) > 0
     return Tallies(
         first_wins=counts[A_WINS],
         second_wins=counts[B_WINS],
         ties=ties,
         failed=counts[FAILED],
         readable=counts[A_WINS] + counts[B_WINS] + ties,
-        human_score=(theirs[A_WINS] + (theirs[TIE] + theirs[BOTH_BAD]) / 2) * judged,
-        human_votes=(theirs[: BOTH_BAD + 1].sum(axis=0) * judged).astype(np.float64),
+        human_first=theirs[A_WINS],
+        human_second=theirs[B_WINS],
+        human_votes=theirs[: BOTH_BAD + 1].sum(axis=0),
         item=own.item[row],
         turn=own.turn[row],
         first=own.first[row],
@@ -201,9 +199,11 @@ def own_checks(
     """Whether the judge favours itself, or models of its family, against others.
 
     self_preference, family_preference: mean of what the judge gave its own model (a model of its family) against one
-    that is not, less what the humans gave it on the same battles. The same with _indifferent: its own model's win rate
-    (ties half) with the judge on the battles where the humans' mean is exactly one half; there 1/2 is neutral (compare
-    Panickssery, Bowman & Feng 2024, "LLM evaluators recognize and favor their own generations").
+    that is not, less what the humans gave it on the same battles (compare Panickssery, Bowman & Feng 2024, "LLM
+    evaluators recognize and favor their own generations"). The same with _indifferent: its own model's win rate (ties
+    half) with the judge on the battles where as many humans are for either. That has no test: a model that is better
+    than the votes of a few could show wins there with a fair judge too. A judge that is surer than the humans moves
+    both in favour of a strong model, so look at its verdicts on strong models of others before you blame it.
 
     Args:
         models: Names behind the codes.
@@ -212,15 +212,15 @@ def own_checks(
         families: As `audit.audit_judge`.
     """
     kin = np.array([family_of(name, families) == family for name in models])
-    self = np.array([name == itself for name in models])
+    alone = np.array([name == itself for name in models])
     of_family = list_names([name for name, mine in zip(models, kin, strict=True) if mine])
     found = []
     for label, own, whose, missing in (
-        ("self_preference", self, "its own answers", f"no model is named {itself}."),
+        ("self_preference", alone, "its own answers", f"no model is named {itself}."),
         ("family_preference", kin, f"answers of its family ({of_family})", f"no model of the family {family}."),
     ):
         against = tallies.take(np.flatnonzero((own[tallies.first] != own[tallies.second]) & (tallies.human_votes > 0)))
-        even = against.take(np.flatnonzero(against.human_lean() == 0))
+        even = against.take(np.flatnonzero(against.human_first == against.human_second))
         first = own[against.first]
         why = missing if not own.any() else ""
         extra = weighted_mean(
@@ -229,8 +229,11 @@ def own_checks(
         found.append(_say(extra, f"The judge gives {whose} {_points(extra.value)} than the humans do", why))
         if not why and len(against.item) and not len(even.item):
             why = "the humans are indifferent on none of its battles."
-        rate = weighted_mean(f"{label}_indifferent", even, even.score(own[even.first]), confidence, 0.5, rate=True)
-        found.append(_say(rate, f"Where the humans are indifferent, {whose} win {rate.value:.1%} (ties half)", why))
+        rate = weighted_mean(f"{label}_indifferent", even, even.score(own[even.first]), confidence, rate=True)
+        sentence = (
+            f"Where the humans are indifferent, {whose} win {rate.value:.1%} (ties half); a fair judge is near 50%"
+        )
+        found.append(_say(rate, sentence, why))
     return found
 
 
