@@ -40,6 +40,7 @@ vllm-env:
 
 # vLLM's OpenAI-compatible server on this CPU with the embedded model, at http://localhost:8766/v1
 vllm-serve: $(VENV)/.run
+	@[ -x .venv-vllm/bin/python ] || { echo 'vLLM is not set up yet; type: make vllm-env'; exit 1; }
 	@$(BIN)/evalkit models pull smollm2-135m-instruct
 	VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=2 \
 	.venv-vllm/bin/python -m vllm.entrypoints.openai.api_server --served-model-name smollm2 --dtype bfloat16 \

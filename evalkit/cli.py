@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_look, printing
+from evalkit import cli_look, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -133,8 +133,8 @@ def report(
     """Write a self-contained HTML report of a run."""
     from evalkit.report.html import write_report
 
-    with cli_look.opened(store) as ledger:
-        write_report(ledger, cli_look.run_id(ledger, run), output)
+    with cli_store.opened(store) as ledger:
+        write_report(ledger, cli_store.run_id(ledger, run), output)
     printing.say(f"Report: {output.resolve()}")
 
 
@@ -147,10 +147,10 @@ def rescore(
     from evalkit.report import score_table
     from evalkit.stages import rescore_run
 
-    with cli_look.opened(store) as ledger:
-        number = rescore_run(ledger, cli_look.run_id(ledger, run))
+    with cli_store.opened(store) as ledger:
+        number = rescore_run(ledger, cli_store.run_id(ledger, run))
         printing.say(f"Wrote {number} scores without a request.")
-        cli_look.print_scores(score_table(ledger, cli_look.run_id(ledger, run)))
+        cli_look.print_scores(score_table(ledger, cli_store.run_id(ledger, run)))
 
 
 @app.command()
@@ -226,14 +226,14 @@ def _run(plan: Any, stages: list[str] | None, dry_run: bool, json: bool) -> None
         return
     from evalkit.engine.progress import RichProgress
     from evalkit.stages import STAGES, PlanRun
-    from evalkit.store import Ledger
 
     wrong = [s for s in stages or () if s not in STAGES]
     if wrong:
         raise UserError(f"there is no stage {wrong[0]!r}; stages are: {', '.join(STAGES)}", code=2)
     chosen = [s for s in STAGES if not stages or s in stages]
-    with Ledger.open(plan.store) as ledger:
-        result = PlanRun(plan, ledger, RichProgress()).run(chosen)
+    prepared = PlanRun(plan, RichProgress())
+    with cli_store.started(plan.store) as ledger:
+        result = prepared.run(ledger, chosen)
         cli_look.print_summary(ledger, plan, result, json)
     raise typer.Exit(0 if result.status == "done" else 1)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evalkit import printing
+from evalkit.cli_store import opened, run_id, started
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,35 +27,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 BOARD = {
     "rank": "rank", "model": "model", "rating": "rating:.0f", "lower": "from:.0f", "upper": "to:.0f", "votes": "battles"
 }  # fmt: skip
-
-
-def opened(store: str) -> Ledger:
-    """Opens an existing ledger to look into or add to.
-
-    Raises:
-        UserError: There is none.
-    """
-    from evalkit.store import Ledger
-
-    if "://" not in store and not Path(store).exists():
-        raise UserError(f"there is no ledger {store}; name it with --store FILE or set EVALKIT_STORE", code=2)
-    return Ledger.open(store, create=False)
-
-
-def run_id(ledger: Ledger, given: int | None) -> int:
-    """Returns the run asked for; the last one if none is.
-
-    Raises:
-        UserError: There is no such run.
-    """
-    from evalkit.store import frames
-
-    before = None if given is None else given + 1
-    rows = frames.runs(ledger, limit=1, before=before)
-    if rows.empty or (given is not None and int(rows.run_id[0]) != given):
-        missing = "the ledger has no runs yet" if given is None else f"there is no run {given}; type: evalkit runs"
-        raise UserError(missing, code=2)
-    return int(rows.run_id[0])
 
 
 def register(app: typer.Typer) -> None:
@@ -170,10 +142,9 @@ def import_file(
     store: Store = STORE,
 ) -> None:
     """Read responses, grades, votes or scores from a file; what is in the ledger already is not added twice."""
-    from evalkit.store import Ledger
-
-    with Ledger.open(store) as ledger:
-        n = _format("import", kind)(ledger, file)
+    read = _format("import", kind)
+    with started(store) as ledger:
+        n = read(ledger, file)
     printing.say(f"Read {n} {kind} from {file} into {store}")
 
 
