@@ -12,6 +12,7 @@ from evalkit.engine.pool import STOP_GRACE_SECONDS, Call, Limits, Pool
 from evalkit.engine.types import Job, NotSent, Outcome
 from evalkit.engine.writer import BATCH_ROWS, Write, Writer
 from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, RequestFailed, request_key
+from evalkit.models.batching import BatchedModel
 from evalkit.store.rows import ResponseRow, StoredResponse
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class Drive:
         self.pool = Pool(self.model, self.ceiling, self.limits, self._answered, self._has_room, self._feed, self._fail)
         # What exists now stays: else each full garbage collection walks all jobs again, a sixth of the CPU time.
         gc.freeze()
+        batched = self.model if isinstance(self.model, BatchedModel) else None
+        if batched:
+            batched.hold()
         try:
             self.pool.pump()
             await self.over
@@ -73,6 +77,8 @@ class Drive:
             gc.unfreeze()
             # Only Ctrl-C leaves answers worth waiting for; the rest is done, or could not be stored.
             await self.pool.drain(STOP_GRACE_SECONDS if self.left and not self.error else 0.0)
+            if batched:
+                batched.resume()
             if self.feeding:
                 self.feeding.cancel()
             await loop.run_in_executor(None, self.writer.close)
@@ -125,6 +131,9 @@ class Drive:
         self.next_job = stop
         self.feeding = None
         self.pool.pump()
+        all_sent = stop == len(self.jobs) or self.pool.in_flight >= self.pool.window.size
+        if all_sent and isinstance(self.model, BatchedModel):
+            asyncio.get_running_loop().call_soon(self.model.resume)  # behind the first steps of what was sent
 
     def _entry(self, key: str, request: Request, stored: StoredResponse | None) -> _Entry:
         entry = self.entries[key] = _Entry()

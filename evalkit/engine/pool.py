@@ -8,9 +8,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evalkit.engine.limits import RAMP_SECONDS, RETRY_AFTER_LIMIT_SECONDS, DollarLimit, RateLimit, Window, backoff
+from evalkit.engine.limits import (
+    RAMP_SECONDS,
+    RETRY_AFTER_LIMIT_SECONDS,
+    START_WINDOW,
+    DollarLimit,
+    RateLimit,
+    Window,
+    backoff,
+)
 from evalkit.engine.types import NotSent
 from evalkit.models.base import ChatModel, Reply, Request, RequestFailed
+from evalkit.models.batching import BatchedModel
 
 MAX_ATTEMPTS = 6
 MAX_ATTEMPTS_OF = {"rate_limit": 20, "timeout": 3}  # a 429 costs nothing, a timeout costs minutes
@@ -71,7 +80,8 @@ class Pool:
         crashed: Callable[[BaseException], None],
     ) -> None:
         self.model = model
-        self.window = Window(ceiling)
+        # A model in this process is not found out step by step: it wants all at once, to cut its batches.
+        self.window = Window(ceiling, ceiling if isinstance(model, BatchedModel) else START_WINDOW)
         self.limits = limits
         self.ready: deque[Call] = deque()
         self._unaffordable: NotSent | None = None
