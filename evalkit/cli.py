@@ -86,7 +86,8 @@ def evaluate(
     system_instruction: Annotated[str | None, typer.Option("--system_instruction", help="System prompt.")] = None,
     gen_kwargs: Annotated[str, typer.Option("--gen_kwargs", help="temperature=0.7,max_gen_toks=64,...")] = "",
     include_path: Annotated[
-        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+        list[Path] | None,
+        typer.Option("--include_path", exists=True, file_okay=False, help="Folder with your own tasks."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", "-b", help="Rows a local model computes at once.")] = 32,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
@@ -99,7 +100,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate models on benchmarks without a plan, in the words of lm-evaluation-harness."""
-    from evalkit.adhoc import adhoc_plan
+    from evalkit.adhoc import adhoc_plan, keep_plan
 
     plan = adhoc_plan(
         output_path,
@@ -112,6 +113,8 @@ def evaluate(
         seed=seed,
         task_folders=include_path or [],
     )  # fmt: skip
+    if not dry_run:
+        keep_plan(plan, output_path)
     _run(plan, None, dry_run, json)
 
 
@@ -126,7 +129,7 @@ def init(path: Annotated[Path, typer.Argument(help="Where to.")] = Path("plan.ya
 
 @app.command()
 def report(
-    run: Annotated[int | None, typer.Argument(help="Run number; by default the last.")] = None,
+    run: cli_look.Run = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file.")] = Path("report.html"),
     store: Store = cli_look.STORE,
 ) -> None:
@@ -140,7 +143,7 @@ def report(
 
 @app.command()
 def rescore(
-    run: Annotated[int | None, typer.Argument(help="Run number; by default the last.")] = None,
+    run: cli_look.Run = None,
     store: Store = cli_look.STORE,
 ) -> None:
     """Apply changed filters or metrics to a run's stored responses, without a request."""
@@ -156,7 +159,8 @@ def rescore(
 @app.command()
 def tasks(
     include_path: Annotated[
-        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+        list[Path] | None,
+        typer.Option("--include_path", exists=True, file_okay=False, help="Folder with your own tasks."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class PlanRun:
     ledger: Ledger
 
     def __init__(self, plan: Plan, progress: Progress | None = None) -> None:
+        _refuse_at_once(plan)
         self.plan = plan
         self.progress = progress
         self.models = [load_model(m) for m in plan.models]
@@ -304,6 +306,16 @@ class PlanRun:
         annotator = self.ledger.add_annotator("judge", "jury", definition)
         votes = arena.votes_of(self.ledger, jury, criterion, [f.battle_id for f in fights])
         self.ledger.add_verdicts(self.run_id, majority(votes, annotator, criterion))
+
+
+def _refuse_at_once(plan: Plan) -> None:
+    if not plan.benchmarks and not plan.arena.prompts:
+        raise UserError("the plan asks nothing of its models: give it benchmarks or arena.prompts", code=2)
+    if plan.report is not None:  # better now than at the end
+        above = next(p for p in plan.report.absolute().parents if os.path.exists(p))
+        if plan.report.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            why = "give the path of a file in a folder that you may write to"
+            raise UserError(f"report: {str(plan.report)!r} cannot be written: {why}", code=2)
 
 
 def prompt_of(messages: Sequence[Message]) -> str:

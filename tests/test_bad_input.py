@@ -187,7 +187,12 @@ def test_a_plan_with_a_misspelt_key_or_a_missing_file(evalkit: Command, tmp_path
     plainly(evalkit("run", plan), "arean: unknown key. Did you mean 'arena'?", code=2)
     plan.write_text(text.replace("prompts.jsonl", "promts.jsonl"))
     plainly(evalkit("run", plan), "promts.jsonl: the prompts cannot be read: No such file", code=2)
-    plan.write_text(text + "report: /proc/none/report.html\nbenchmarks: []\nprices: none.yaml\n")
+    for report in (".", "plan.yaml/report.html"):
+        plan.write_text(text + f"report: {report}\n")
+        plainly(evalkit("run", plan), f"report: '{report}' cannot be written: give the path of a file in", code=2)
+    plan.write_text(text.replace("prompts: prompts.jsonl", "limit: 3"))
+    plainly(evalkit("run", plan), "asks nothing of its models: give it benchmarks or arena.prompts", code=2)
+    plan.write_text(text + "benchmarks: []\nprices: none.yaml\n")
     plainly(evalkit("run", plan), "none.yaml")
     plan.write_text(text)
     plainly(evalkit("run", plan, "--stage", "jugde"), "there is no stage 'jugde'; stages are: benchmark,", code=2)

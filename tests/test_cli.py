@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,6 +102,30 @@ def test_leaderboard(evalkit: Command) -> None:
     assert "'nobody'" in wrong.err
 
 
+@pytest.mark.parametrize("command", ["runs", "show", "leaderboard", "samples", "models list", "tasks", "doctor"])
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_table_is_wider_than_the_terminal(
+    evalkit: Command, monkeypatch: pytest.MonkeyPatch, command: str, width: int
+) -> None:
+    wide = evalkit(*command.split())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    narrow = evalkit(*command.split())
+    assert narrow.code == wide.code
+    table = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", narrow.out).splitlines() if "  " in line or "│" in line]
+    assert max(map(len, table)) <= width
+
+
+def test_no_runs_or_samples_are_said_to_be_none(evalkit: Command, tmp_path: Path) -> None:
+    with Ledger.open(str(tmp_path / "new.db")) as ledger:
+        assert evalkit("runs", "--store", "new.db").out == "Nothing found.\n"
+        ledger.start_run("r", {}, seed=0, environment={})
+    assert evalkit("samples", "--store", "new.db").out == "Nothing found.\n"
+    assert evalkit("show", "--store", "new.db").out == "Requests: none.\n"
+    assert "Leaderboard (overall, by nobody): none.\nNote: " in evalkit("leaderboard", "--store", "new.db").out
+
+
 def test_samples_page_by_page(evalkit: Command) -> None:
     seen: list[int] = []
     after = 0
@@ -149,6 +174,10 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("runs", "--limit", "many"), "'--limit'"),
         (("runs", "--limit", 0), "should be greater than or equal to 1"),
         (("samples", "--limit", -1), "should be greater than or equal to 1"),
+        (("samples", "--after", -1), "should be greater than or equal to 0"),
+        (("report", 10**20), "should be less than or equal to 9223372036854775807"),
+        (("tasks", "--include_path", "none"), "'none' does not exist"),
+        (("run", "."), ".: the plan cannot be read: Is a directory"),
         (("models", "pull", "gpt-4"), "no embedded model 'gpt-4'"),
         (("db", "upgrade", "--store", "none.db"), "none.db"),
         (("doctor", "--plan", "none.yaml"), "none.yaml: the plan cannot be read"),
