@@ -69,9 +69,6 @@ class Drive:
         # What exists now stays, and an answer leaves no cycles behind: else the collector walks all jobs, then all rows
         # kept for the writer, again and again, a sixth of the CPU time.
         gc.freeze()
-        # What exists now stays, and an answer leaves no cycles behind: else the collector walks all jobs, then all rows
-        # kept for the writer, again and again, a sixth of the CPU time.
-        gc.freeze()
         thresholds = gc.get_threshold()
         gc.set_threshold(GC_ALLOCATIONS, *thresholds[1:])
         batched = self.model if isinstance(self.model, BatchedModel) else None
