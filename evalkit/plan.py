@@ -27,7 +27,9 @@ Positive = Annotated[int, Field(gt=0)]
 class Part(BaseModel):
     """A part of the plan: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
 
 class SamplingPlan(Part):

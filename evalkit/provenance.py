@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,19 @@ def code_version() -> str:
     return f"{__version__}+{total.hexdigest()[:12]}"
 
 
+def _version(package: str) -> str:
+    """Returns an installed package's version; `importlib.metadata.version` parses its whole README to find it."""
+    found = importlib.metadata.distribution(package)
+    line = re.search(r"^Version: *(\S+)", found.read_text("METADATA") or "", re.MULTILINE)
+    return line[1] if line else found.version
+
+
 def environment() -> dict[str, Any]:
     """Returns what a run ran on: versions of what decides results, Python and machine."""
     packages = {}
     for name in ("torch", "transformers", "vllm", "lm-eval", "datasets", "openai", "numpy", "scipy"):
         try:
-            packages[name] = importlib.metadata.version(name)
+            packages[name] = _version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return {"python": sys.version.split()[0], "machine": platform.platform(), "packages": packages}
