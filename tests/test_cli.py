@@ -193,6 +193,39 @@ def test_a_wrong_command_is_one_sentence(evalkit: Command, arguments: tuple[obje
     assert done.out == ""
 
 
+ASKS = "models: [{model: openai/m, base_url: 'http://127.0.0.1:9/v1'}]\nstore: new.db\narena: {prompts: p.jsonl%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (ASKS % "" + "report: .\n", "report: '.' cannot be written: give the path of a file in a folder"),
+        (ASKS % "" + "report: plan.yaml/r.html\n", "report: 'plan.yaml/r.html' cannot be written"),
+        ((ASKS % "").replace("prompts: p.jsonl", "limit: 3"), "asks nothing of its models: give it benchmarks or"),
+        (ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n", "no judge prompt 'none'; there are: pair"),
+        (
+            ASKS % "" + "judges: [{name: j, model: openai/x, prompt: bad.yaml}]\n",
+            "bad.yaml: messages: List should have",
+        ),
+        (ASKS % "" + "benchmarks: [none.yaml]\n", "none.yaml: cannot be read: No such file"),
+        (ASKS % ", tasks: [x]", "arena.tasks: 'x' is not among the plan's benchmarks: there are none"),
+        (ASKS % "" + "budget: {dollars: 1}\n", "budget.dollars: the limit cannot be kept, for the price of m at http"),
+        (ASKS % ", limit: 0", "plan.yaml line 3: arena.limit: Input should be greater than 0"),
+    ],
+)
+def test_what_fails_before_its_first_request_leaves_no_ledger(
+    evalkit: Command, tmp_path: Path, plan: str, said: str
+) -> None:
+    (tmp_path / "plan.yaml").write_text(plan)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Question"}\n')
+    (tmp_path / "bad.yaml").write_text("name: j\nmessages: []\npattern: x\nverdicts: {}\n")
+    done = evalkit("run", "plan.yaml")
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("new.db*"))
+
+
 def test_looking_makes_no_ledger(evalkit: Command, tmp_path: Path) -> None:
     for command in ("runs", "show", "leaderboard", "samples", "report", "rescore"):
         assert evalkit(command, "--store", "none.db").code == 2
