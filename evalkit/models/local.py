@@ -165,6 +165,7 @@ class LocalModel(BatchedModel):
     def _generate(self, rows: Sequence[Pending]) -> None:
         import torch
 
+        from evalkit.models.kv_cache import growing_cache
         from evalkit.models.local_sampling import GenerationHooks, generation_logprobs
 
         model, tokenizer = self.load(), self.tokens.tokenizer
@@ -191,6 +192,7 @@ class LocalModel(BatchedModel):
                 do_sample=False,  # the draw, where there is one, is in the hooks: one generator for each row
                 pad_token_id=pad,
                 use_cache=True,
+                past_key_values=growing_cache(model),
                 return_dict_in_generate=True,
                 output_logits=first.logprobs is not None,
                 **hooks.arguments(),
