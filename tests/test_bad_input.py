@@ -231,7 +231,7 @@ def test_a_prompt_longer_than_a_local_models_context(evalkit: Command, tmp_path:
     model = {"model": f"hf/{tiny}", "dtype": "float32", "sampling": {"max_tokens": 4}}
     plan.write_text(yaml.safe_dump({"store": "bad.db", "models": [model], "arena": {"prompts": "prompts.jsonl"}}))
     plainly(evalkit("run", plan), "1 x context_length: the prompt has ", "takes 256 at most", "1 failed", code=1)
-    assert rows(tmp_path, "SELECT error_kind, text IS NOT NULL FROM response ORDER BY id") == [
+    assert rows(tmp_path, "SELECT error_kind, text IS NOT NULL FROM response ORDER BY 2") == [
         ("context_length", 0),
         (None, 1),
     ]
