@@ -7,7 +7,8 @@ export HF_HUB_OFFLINE ?= 1
 # Spinning threads starve each other on a shared CPU.
 export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+# Twice quiet: errors only, not the build's warnings about editable installations.
+PIP := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
 
 .PHONY: quickstart test lint format perf vllm-env vllm-serve clean
 
