@@ -7,7 +7,8 @@ export HF_HUB_OFFLINE ?= 1
 # Spinning threads starve each other on a shared CPU.
 export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+# Twice quiet: errors only, not the build's warnings about editable installations.
+PIP := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
 
 .PHONY: quickstart test lint format perf vllm-env vllm-serve clean
 
@@ -40,6 +41,7 @@ vllm-env:
 
 # vLLM's OpenAI-compatible server on this CPU with the embedded model, at http://localhost:8766/v1
 vllm-serve: $(VENV)/.run
+	@[ -x .venv-vllm/bin/python ] || { echo 'vLLM is not set up yet; type: make vllm-env'; exit 1; }
 	@$(BIN)/evalkit models pull smollm2-135m-instruct
 	VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=2 \
 	.venv-vllm/bin/python -m vllm.entrypoints.openai.api_server --served-model-name smollm2 --dtype bfloat16 \

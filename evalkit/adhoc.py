@@ -10,7 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from evalkit.errors import UserError
-from evalkit.plan import Plan, load_plan
+from evalkit.plan import Plan
+
+OPTIONS = {"task": "tasks"}  # fields of a plan that `evalkit eval` calls something else
 
 
 def write_example(path: Path) -> None:
@@ -37,10 +39,10 @@ def adhoc_plan(
     seed: int,
     task_folders: Sequence[Path],
 ) -> Plan:
-    """Makes a plan of command-line options and leaves it as a file beside its ledger, to be run again or extended.
+    """Makes a plan of command-line options.
 
     Args:
-        folder: For ledger, plan and report.
+        folder: For ledger and report.
         models: Keys of a plan's model; None is not given.
         benchmarks: Keys of a plan's benchmark; `generation` in lm-eval's form "temperature=0.7,max_gen_toks=64".
 
@@ -60,18 +62,31 @@ def adhoc_plan(
         "report": str(folder / "report.html"),
     }
     try:
-        Plan.model_validate(data)
+        return Plan.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise UserError((where and f"{where}: ") + first["msg"].removeprefix("Value error, "), code=2) from error
+        message, given = first["msg"].removeprefix("Value error, "), first["input"]
+        if first["loc"]:
+            message = f"--{OPTIONS.get(str(first['loc'][-1]), first['loc'][-1])}: {message}"
+            message += "" if repr(given) in message else f", not {given!r}"
+        raise UserError(message, code=2) from error
+
+
+def keep_plan(plan: Plan, folder: Path) -> None:
+    """Leaves a plan as `plan.yaml` in the folder of its ledger, to be run again or extended.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    data = plan.model_dump(mode="json", exclude_defaults=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "plan.yaml"
-        path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        (folder / "plan.yaml").write_text(text, encoding="utf-8")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"-o {folder}: it must be a folder, and there is a file of that name", code=2) from error
     except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be written: {error.strerror}") from error
-    return load_plan(path)
+        raise UserError(f"-o {folder}: the folder cannot be written: {error.strerror}") from error
 
 
 def _generation(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_look, printing
+from evalkit import cli_look, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -86,7 +87,8 @@ def evaluate(
     system_instruction: Annotated[str | None, typer.Option("--system_instruction", help="System prompt.")] = None,
     gen_kwargs: Annotated[str, typer.Option("--gen_kwargs", help="temperature=0.7,max_gen_toks=64,...")] = "",
     include_path: Annotated[
-        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+        list[Path] | None,
+        typer.Option("--include_path", exists=True, file_okay=False, help="Folder with your own tasks."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", "-b", help="Rows a local model computes at once.")] = 32,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
@@ -99,7 +101,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate models on benchmarks without a plan, in the words of lm-evaluation-harness."""
-    from evalkit.adhoc import adhoc_plan
+    from evalkit.adhoc import adhoc_plan, keep_plan
 
     plan = adhoc_plan(
         output_path,
@@ -112,6 +114,8 @@ def evaluate(
         seed=seed,
         task_folders=include_path or [],
     )  # fmt: skip
+    if not dry_run:
+        keep_plan(plan, output_path)
     _run(plan, None, dry_run, json)
 
 
@@ -126,37 +130,38 @@ def init(path: Annotated[Path, typer.Argument(help="Where to.")] = Path("plan.ya
 
 @app.command()
 def report(
-    run: Annotated[int | None, typer.Argument(help="Run number; by default the last.")] = None,
+    run: cli_look.Run = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file.")] = Path("report.html"),
     store: Store = cli_look.STORE,
 ) -> None:
     """Write a self-contained HTML report of a run."""
     from evalkit.report.html import write_report
 
-    with cli_look.opened(store) as ledger:
-        write_report(ledger, cli_look.run_id(ledger, run), output)
+    with cli_store.opened(store) as ledger:
+        write_report(ledger, cli_store.run_id(ledger, run), output)
     printing.say(f"Report: {output.resolve()}")
 
 
 @app.command()
 def rescore(
-    run: Annotated[int | None, typer.Argument(help="Run number; by default the last.")] = None,
+    run: cli_look.Run = None,
     store: Store = cli_look.STORE,
 ) -> None:
     """Apply changed filters or metrics to a run's stored responses, without a request."""
     from evalkit.report import score_table
     from evalkit.stages import rescore_run
 
-    with cli_look.opened(store) as ledger:
-        number = rescore_run(ledger, cli_look.run_id(ledger, run))
+    with cli_store.opened(store) as ledger:
+        number = rescore_run(ledger, cli_store.run_id(ledger, run))
         printing.say(f"Wrote {number} scores without a request.")
-        cli_look.print_scores(score_table(ledger, cli_look.run_id(ledger, run)))
+        cli_look.print_scores(score_table(ledger, cli_store.run_id(ledger, run)))
 
 
 @app.command()
 def tasks(
     include_path: Annotated[
-        list[Path] | None, typer.Option("--include_path", help="Folder with your own tasks.")
+        list[Path] | None,
+        typer.Option("--include_path", exists=True, file_okay=False, help="Folder with your own tasks."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -226,14 +231,14 @@ def _run(plan: Any, stages: list[str] | None, dry_run: bool, json: bool) -> None
         return
     from evalkit.engine.progress import RichProgress
     from evalkit.stages import STAGES, PlanRun
-    from evalkit.store import Ledger
 
     wrong = [s for s in stages or () if s not in STAGES]
     if wrong:
         raise UserError(f"there is no stage {wrong[0]!r}; stages are: {', '.join(STAGES)}", code=2)
     chosen = [s for s in STAGES if not stages or s in stages]
-    with Ledger.open(plan.store) as ledger:
-        result = PlanRun(plan, ledger, RichProgress()).run(chosen)
+    prepared = PlanRun(plan, RichProgress())
+    with cli_store.started(plan.store) as ledger:
+        result = prepared.run(ledger, chosen)
         cli_look.print_summary(ledger, plan, result, json)
     raise typer.Exit(0 if result.status == "done" else 1)
 
@@ -244,6 +249,8 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a shared CPU
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it searches all installed packages for them
+    gc.set_threshold(100_000, 10, 10)  # imports allocate much and free little: collecting is a fifth of their time
     try:
         code = app(arguments, prog_name="evalkit", standalone_mode=False)
     except TyperException as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evalkit import printing
+from evalkit.cli_store import opened, run_id, started
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,41 +22,13 @@ if TYPE_CHECKING:
 
 Store = Annotated[str, typer.Option("--store", envvar="EVALKIT_STORE", help="Ledger: a file or a database URL.")]
 STORE = "evalkit.db"
-Run = Annotated[int | None, typer.Argument(help="Run number; by default the last.")]
+ROWS = 2**63 - 1  # more do not fit a database's integer
+Run = Annotated[int | None, typer.Argument(help="Run number; by default the last.", min=0, max=ROWS)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 BOARD = {
     "rank": "rank", "model": "model", "rating": "rating:.0f", "lower": "from:.0f", "upper": "to:.0f", "votes": "battles"
 }  # fmt: skip
-
-
-def opened(store: str) -> Ledger:
-    """Opens an existing ledger to look into or add to.
-
-    Raises:
-        UserError: There is none.
-    """
-    from evalkit.store import Ledger
-
-    if "://" not in store and not Path(store).exists():
-        raise UserError(f"there is no ledger {store}; name it with --store FILE or set EVALKIT_STORE", code=2)
-    return Ledger.open(store, create=False)
-
-
-def run_id(ledger: Ledger, given: int | None) -> int:
-    """Returns the run asked for; the last one if none is.
-
-    Raises:
-        UserError: There is no such run.
-    """
-    from evalkit.store import frames
-
-    before = None if given is None else given + 1
-    rows = frames.runs(ledger, limit=1, before=before)
-    if rows.empty or (given is not None and int(rows.run_id[0]) != given):
-        missing = "the ledger has no runs yet" if given is None else f"there is no run {given}; type: evalkit runs"
-        raise UserError(missing, code=2)
-    return int(rows.run_id[0])
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=ROWS, help="The newest so many.")] = 20,
     store: Store = STORE,
     json: Json = False,
 ) -> None:
@@ -74,11 +48,18 @@ def runs(
 
     with opened(store) as ledger:
         rows = _records(frames.runs(ledger, limit=limit))
+    if json:
+        printing.print_json({"rows": rows})
+        return
     columns = {
         "run_id": "run", "name": "name", "status": "status", "stage": "stage", "n": "answers", "errors": "errors",
-        "cached": "cached", "cost": "dollars:.2f", "started_at": "started", "message": "message",
+        "cached": "cached", "cost": "dollars:.2f", "started_at": "started (UTC)",
     }  # fmt: skip
-    printing.show(rows, columns, as_json=json)
+    for row in rows:
+        row |= {"started_at": row["started_at"][:16].replace("T", " "), "cost": _cost(row)}
+    printing.print_table(rows, columns)
+    for row in (r for r in rows if r["message"]):
+        printing.say(f"Run {row['run_id']}: {row['message']}")
 
 
 def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
@@ -102,6 +83,10 @@ def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
         "prompt_tokens": "tokens in", "completion_tokens": "tokens out", "cost": "dollars:.2f",
         "seconds": "seconds:.1f",
     }  # fmt: skip
+    for row in cells:
+        row["cost"] = _cost(row)
+    nothing = [key for key in ("cached", "cost") if not any(row[key] for row in cells)]
+    columns = {key: heading for key, heading in columns.items() if key not in nothing}
     printing.print_table(cells, columns, title="Requests")
 
 
@@ -128,9 +113,9 @@ def samples(
     failed: Annotated[bool, typer.Option("--failed", help="Only answers that a metric failed, and errors.")] = False,
     model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
     task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many.")] = 20,
-    after: Annotated[int, typer.Option(help="Go on behind this sample number.")] = 0,
-    sample: Annotated[int | None, typer.Option("--id", help="Everything about one sample.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=ROWS, help="So many.")] = 20,
+    after: Annotated[int, typer.Option(min=0, max=ROWS, help="Go on behind this sample number.")] = 0,
+    sample: Annotated[int | None, typer.Option("--id", min=0, max=ROWS, help="Everything about one sample.")] = None,
     store: Store = STORE,
     json: Json = False,
 ) -> None:
@@ -170,11 +155,14 @@ def import_file(
     store: Store = STORE,
 ) -> None:
     """Read responses, grades, votes or scores from a file; what is in the ledger already is not added twice."""
-    from evalkit.store import Ledger
-
-    with Ledger.open(store) as ledger:
-        n = _format("import", kind)(ledger, file)
+    read = _format("import", kind)
+    with started(store) as ledger:
+        n = read(ledger, file)
     printing.say(f"Read {n} {kind} from {file} into {store}")
+
+
+def _cost(row: Mapping[str, Any]) -> float | str:
+    return "unknown" if row["unpriced"] and not row["cost"] else row["cost"]
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -214,7 +202,7 @@ def print_estimate(plan: Plan, json: bool) -> None:
 
 def print_scores(table: ScoreTable) -> None:
     """Prints a run's score table: a task a line, a model a column, the standard error beside the score."""
-    rows = []
+    wide, long = [], []
     for task in table.tasks:
         cells = {m: table.cell(m, task.name) for m in table.models}
         n = [c.n for c in cells.values() if c is not None and c.n is not None]
@@ -223,19 +211,29 @@ def print_scores(table: ScoreTable) -> None:
             "metric": task.metric.removesuffix(",none"),
             "n": max(n, default=None),
         }
-        rows.append(row | {m: _score(cell) for m, cell in cells.items()})
-    if rows:
-        columns = {"task": "task", "metric": "metric", "n": "n"} | {m: m for m in table.models}
-        printing.print_table(rows, columns, title="Scores (± standard error)")
+        scores = {m: _score(cell) for m, cell in cells.items()}
+        wide.append(row | scores)
+        long += [row | {"model": m, "score": score} for m, score in scores.items()]
+    if wide:
+        head, title = {"task": "task", "metric": "metric", "n": "n"}, "Scores (± standard error)"
+        models = {m: m.replace(":", " ") for m in table.models}
+        if printing.fits(wide, head | models):
+            printing.print_table(wide, head | models, title=title)
+        else:
+            printing.print_table(long, head | {"model": "model", "score": "score"}, title=title)
 
 
 def _score(cell: Any) -> str | None:
     if cell is None:
         return None
     if cell.value is None:
-        return f"{cell.errors} errors"
+        return _errors(cell.errors)
     error = "" if cell.stderr is None else f" ± {cell.stderr:.3f}"
-    return f"{cell.value:.3f}{error}" + (f" ({cell.errors} errors)" if cell.errors else "")
+    return f"{cell.value:.3f}{error}" + (f" ({_errors(cell.errors)})" if cell.errors else "")
+
+
+def _errors(n: int) -> str:
+    return f"{n} error{'' if n == 1 else 's'}"
 
 
 def print_board(board: Board) -> None:
@@ -248,10 +246,11 @@ def print_board(board: Board) -> None:
     printing.print_table(
         rows, BOARD, title=f"Leaderboard ({board.criterion}, by {', '.join(board.judges) or 'nobody'})"
     )
-    printing.say(
-        f"{board.method}, ties: {board.ties}, reference: {board.reference}, {board.n} outcomes, {board.errors} "
-        f"verdicts without a result; intervals: {board.interval}; ranks: {board.ranks}."
-    )
+    if rows:
+        printing.say(
+            f"{board.method}, ties: {board.ties}, reference: {board.reference}, {board.n} outcomes, {board.errors} "
+            f"verdicts without a result; intervals: {board.interval}; ranks: {board.ranks}."
+        )
     for warning in (*board.left_out, *board.warnings):
         printing.say(f"Note: {warning}")
 
@@ -263,7 +262,7 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
 
     report = build_report(ledger, result.run_id, examples=0)
     cells = frames.run_cells(ledger, result.run_id)
-    sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "prompt_tokens", "completion_tokens")}
+    sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens")}
     if json:
         printing.print_json(
             {"run": result, "store": ledger.url, "rows": report.scores.cells, "summary": report.summary}
@@ -285,7 +284,7 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
     printing.say(
         f"Run {result.run_id} ({plan.name}): {result.status}. {sums['n']} answers, {sums['cached']} of them from the "
         f"ledger, {sums['errors']} failed; {sums['prompt_tokens']} tokens in, {sums['completion_tokens']} out, "
-        f"{float(cells['cost'].sum()):.2f} dollars. {done}".rstrip()
+        f"{_dollars(float(cells['cost'].sum()), sums['unpriced'])}. {done}".rstrip()
     )
     if result.errors:
         for kind, n, example in _error_kinds(ledger, result.run_id):
@@ -296,6 +295,12 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
     printing.say(f"Ledger: {plan.store}")
     if result.report:
         printing.say(f"Report: {result.report.resolve()}")
+
+
+def _dollars(cost: float, unpriced: int) -> str:
+    """Says what was paid, and that it is not all where answers have no known price."""
+    unknown = f"an unknown price for {unpriced} answers (see `prices` in the plan)" if unpriced else ""
+    return " and ".join(filter(None, (f"{cost:.2f} dollars" if cost or not unpriced else "", unknown)))
 
 
 def _print_failures(failures: Failures) -> None:

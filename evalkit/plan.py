@@ -6,6 +6,7 @@ import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,7 +27,9 @@ Positive = Annotated[int, Field(gt=0)]
 class Part(BaseModel):
     """A part of the plan: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
 
 class SamplingPlan(Part):
@@ -75,6 +78,18 @@ class ModelPlan(Part):
         provider, _, name = value.partition("/")
         if provider not in PROVIDERS or not name:
             raise ValueError(f"{value!r} is not PROVIDER/NAME with a provider out of {', '.join(PROVIDERS)}")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit(value or "")
+            good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:  # brackets that do not hold an IPv6 address
+            good = False
+        if value is not None and not good:
+            raise ValueError(f"{value!r} is not a URL of the form http://host:port/v1")
         return value
 
     @property

@@ -8,7 +8,6 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.store.rows import Item
-from evalkit.verify import verify as check
 
 COLUMNS = ("id", "prompt", "messages", "system", "verify", "reference", "tags")
 
@@ -42,6 +41,8 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Item]:
             if not isinstance(value, dict):
                 raise UserError(f"{where}: field {field} must be an object, not {value!r}", code=2)
         if verify:
+            from evalkit.verify import verify as check  # many patterns to compile, for prompts that have verifiers
+
             try:
                 check(verify, "")
             except UserError as error:

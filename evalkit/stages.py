@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from evalkit import __version__
 from evalkit.engine import Budget, Engine, Job
 from evalkit.errors import UserError
-from evalkit.models.base import ChatModel, Request
+from evalkit.models.base import ChatModel, Message, Request
 from evalkit.models.load import load_model, sampling
 from evalkit.models.prices import Prices
 from evalkit.plan import JudgePlan, Plan
 from evalkit.prompts import read_prompts
+from evalkit.provenance import code_version, digest_of, environment
 from evalkit.store import BattleRow, Ledger, arena
 
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
     from judges.fight import Fight
+    from judges.prompt import JudgePrompt
 
 Stage = Literal["benchmark", "generate", "battle", "judge", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -51,48 +49,29 @@ class Result:
     report: Path | None = None
 
 
-def code_version() -> str:
-    """Returns the version with a digest of code and data, so that two results say whether they compare."""
-    total = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for room in ("evalkit", "benchmarks", "judges"):
-        for file in sorted((root / room).rglob("*")):
-            if file.suffix in (".py", ".yaml", ".jsonl"):
-                total.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    return f"{__version__}+{total.hexdigest()[:12]}"
-
-
-def environment() -> dict[str, Any]:
-    """Returns what a run ran on: versions of what decides results, Python and machine."""
-    packages = {}
-    for name in ("torch", "transformers", "vllm", "lm-eval", "datasets", "openai", "numpy", "scipy"):
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"python": sys.version.split()[0], "machine": platform.platform(), "packages": packages}
-
-
 class PlanRun:
-    """A plan on its way through the stages.
+    """A plan on its way through the stages. To make one is to check the plan: no ledger is needed for that.
 
     Args:
         plan: What to do.
-        ledger: Where everything lands.
         progress: Who is told; None for nobody.
 
     Raises:
-        UserError: A model, task, prompt file or price table of the plan does not exist or is wrong. Nothing was sent.
+        UserError: A model, prompt file, judge's prompt or price table of the plan does not exist or is wrong.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, progress: Progress | None = None) -> None:
+    ledger: Ledger
+
+    def __init__(self, plan: Plan, progress: Progress | None = None) -> None:
+        _refuse_at_once(plan)
         self.plan = plan
-        self.ledger = ledger
         self.progress = progress
         self.models = [load_model(m) for m in plan.models]
         self.judge_models = {j.name: load_model(j.model) for j in plan.judges if j.model is not None}
+        self.judge_prompts = _judge_prompts(plan)
         self.prompts = read_prompts(plan.arena.prompts, plan.arena.limit) if plan.arena.prompts else []
         self.prices = Prices.load(plan.prices)
+        self.tasks: list[Any] = []
         self.run_id = 0
         self.model_ids: list[int] = []
         self.engine: Engine
@@ -101,22 +80,29 @@ class PlanRun:
             "resolved": {
                 "models": [m.settings.hash for m in [*self.models, *self.judge_models.values()]],
                 "prompts": [item.hash for item in self.prompts],
-                "tasks": _digest_of(plan.task_folders, [b.task for b in plan.benchmarks]),
+                "tasks": digest_of(plan.task_folders, [b.task for b in plan.benchmarks]),
                 "code": code_version(),
             }
         }
 
-    def run(self, stages: Sequence[Stage] = STAGES) -> Result:
+    def run(self, ledger: Ledger, stages: Sequence[Stage] = STAGES) -> Result:
         """Runs stages in their order; what is in the ledger already is not done again.
 
+        Args:
+            ledger: Where everything lands; nothing is written before all that can be checked has been.
+            stages: Which.
+
         Raises:
-            UserError: The ledger cannot be written, or a stage cannot run at all.
+            UserError: A task does not exist, the ledger cannot be written, or a stage cannot run at all.
             KeyboardInterrupt: Ctrl-C; what was answered is stored, the run is marked as stopped.
         """
-        plan, ledger = self.plan, self.ledger
+        plan, self.ledger = self.plan, ledger
         known = ledger.find_run(plan.name, self.snapshot, seed=plan.seed)
         if known is not None and known[1] == "done" and set(stages) == set(STAGES) and self._report_is_there():
             return Result(known[0], "done", fresh=False, report=plan.report)
+        self._refuse_unpriced()
+        if "benchmark" in stages:
+            self.load_tasks()
         self.run_id = ledger.start_run(plan.name, self.snapshot, seed=plan.seed, environment=environment())
         self.result = Result(self.run_id, "done", fresh=True)
         self.model_ids = ledger.add_models([m.settings for m in self.models])
@@ -141,6 +127,34 @@ class PlanRun:
             write_report(ledger, self.run_id, plan.report)
             self.result.report = plan.report
         return self.result
+
+    def load_tasks(self) -> None:
+        """Builds the benchmarks' tasks; apart from the rest, for lm-eval takes seconds.
+
+        Raises:
+            UserError: A task does not exist or cannot run here, or the arena names one that the plan does not have.
+        """
+        if self.plan.benchmarks:
+            from benchmarks.bridge import load_tasks
+
+            self.tasks = load_tasks(task_specs(self.plan), self.plan.task_folders)
+        there = {name for one in self.tasks for name in (*one.tasks, *one.groups)}
+        skipped = {name: reason for one in self.tasks for name, reason in one.skipped.items()}
+        for name in (n for n in self.plan.arena.tasks if n not in there):
+            why = f"is not among the plan's benchmarks: {', '.join(sorted(there)) or 'there are none'}"
+            raise UserError(f"arena.tasks: {name!r} {skipped.get(name, why)}", code=2)
+
+    def _refuse_unpriced(self) -> None:
+        """The engine would refuse as well, but only once the models before had been paid for."""
+        if self.plan.budget.dollars is None:
+            return
+        for model in (m.settings for m in [*self.models, *self.judge_models.values()]):
+            if self.prices.estimate(model, 1, 1) is None:
+                raise UserError(
+                    f"budget.dollars: the limit cannot be kept, for the price of {model.name} at {model.endpoint} is "
+                    "unknown: add it to a price list (0 for a server of your own) and name that under `prices`",
+                    code=2,
+                )
 
     def _report_is_there(self) -> bool:
         return self.plan.report is None or self.plan.report.exists()
@@ -181,20 +195,14 @@ class PlanRun:
 
     def answer_all(self, stages: Sequence[Stage] = STAGES) -> None:
         """Benchmarks and own prompts, one model after the other, so that one set of weights is in memory at a time."""
-        loaded = self._load_tasks() if "benchmark" in stages and self.plan.benchmarks else []
         for model, model_id in zip(self.models, self.model_ids, strict=True):
-            if loaded:
+            if self.tasks:
                 self._enter("benchmark")
-                self._benchmark(model, model_id, loaded)
+                self._benchmark(model, model_id, self.tasks)
             if "generate" in stages and self.prompts:
                 self._enter("generate")
                 self._generate(model, model_id)
             self.engine.release(model)
-
-    def _load_tasks(self) -> list[Any]:
-        from benchmarks.bridge import load_tasks
-
-        return load_tasks(task_specs(self.plan), self.plan.task_folders)
 
     def _benchmark(self, model: ChatModel, model_id: int, loaded: Sequence[Any]) -> None:
         from benchmarks.bridge import run_tasks
@@ -249,9 +257,8 @@ class PlanRun:
         fights = []
         for battle_id, battle in zip(ids, battles, strict=True):
             messages, reference = items[battle.item_id]
-            prompt = "\n\n".join(str(m["content"]) for m in messages if m["role"] == "user")
             a, b = texts[battle.response_a_id or 0], texts[battle.response_b_id or 0]
-            fights.append(Fight(battle_id, battle.item_id, prompt, reference, a, b))
+            fights.append(Fight(battle_id, battle.item_id, prompt_of(messages), reference, a, b))
         return fights
 
     def _judge(self, fights: Sequence[Fight]) -> None:
@@ -275,9 +282,8 @@ class PlanRun:
 
     def _ask(self, judge: JudgePlan, fights: Sequence[Fight]) -> tuple[int, str]:
         from judges import pairwise
-        from judges.prompt import load_prompt
 
-        prompt, model = load_prompt(judge.prompt), self.judge_models[judge.name]
+        prompt, model = self.judge_prompts[judge.name], self.judge_models[judge.name]
         (model_id,) = self.ledger.add_models([model.settings])
         annotator = self.ledger.add_annotator("judge", judge.name, pairwise.annotator_definition(model, prompt))
         seen = pairwise.draw(fights, judge.battles, self.plan.seed)
@@ -302,14 +308,28 @@ class PlanRun:
         self.ledger.add_verdicts(self.run_id, majority(votes, annotator, criterion))
 
 
-def _digest_of(folders: Sequence[Path], tasks: Sequence[str]) -> str:
-    """Returns a digest of the user's own task files, so that an edited one is not taken for done."""
-    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
-    files += [Path(t) for t in tasks if t.endswith((".yaml", ".yml")) and Path(t).is_file()]
-    total = hashlib.sha256()
-    for file in files:
-        total.update(str(file).encode() + b"\n" + file.read_bytes())
-    return total.hexdigest()
+def _refuse_at_once(plan: Plan) -> None:
+    if not plan.benchmarks and not plan.arena.prompts:
+        raise UserError("the plan asks nothing of its models: give it benchmarks or arena.prompts", code=2)
+    if plan.report is not None:  # better now than at the end
+        above = next(p for p in plan.report.absolute().parents if os.path.exists(p))
+        if plan.report.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            why = "give the path of a file in a folder that you may write to"
+            raise UserError(f"report: {str(plan.report)!r} cannot be written: {why}", code=2)
+
+
+def prompt_of(messages: Sequence[Message]) -> str:
+    """Returns what judges are shown of a prompt: the user's turns."""
+    return "\n\n".join(str(m["content"]) for m in messages if m["role"] == "user")
+
+
+def _judge_prompts(plan: Plan) -> dict[str, JudgePrompt]:
+    llms = [judge for judge in plan.judges if judge.kind == "llm"]
+    if not llms:
+        return {}
+    from judges.prompt import load_prompt
+
+    return {judge.name: load_prompt(judge.prompt) for judge in llms}
 
 
 def rescore_run(ledger: Ledger, run_id: int) -> int:

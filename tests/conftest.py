@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,11 +87,17 @@ def tiny_other(make_tiny: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Returns an environment without the user's keys, endpoints and caches, and without a network to look for."""
+    """Returns an environment without the user's keys, endpoints and caches, and without a network to look for.
+
+    Its source is a copy: runs are told apart by the digest of the code, which an edit during the tests would change.
+    """
+    source = tmp_path_factory.mktemp("source")
+    for room in ("evalkit", "benchmarks", "judges"):
+        shutil.copytree(ROOT / room, source / room)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "HF_"))}
     return {
         **kept,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(source),
         "EVALKIT_CACHE": str(tmp_path_factory.mktemp("cache")),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

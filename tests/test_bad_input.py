@@ -187,11 +187,40 @@ def test_a_plan_with_a_misspelt_key_or_a_missing_file(evalkit: Command, tmp_path
     plainly(evalkit("run", plan), "arean: unknown key. Did you mean 'arena'?", code=2)
     plan.write_text(text.replace("prompts.jsonl", "promts.jsonl"))
     plainly(evalkit("run", plan), "promts.jsonl: the prompts cannot be read: No such file", code=2)
-    plan.write_text(text + "report: /proc/none/report.html\nbenchmarks: []\nprices: none.yaml\n")
+    plan.write_text(text + "benchmarks: []\nprices: none.yaml\n")
     plainly(evalkit("run", plan), "none.yaml")
     plan.write_text(text)
     plainly(evalkit("run", plan, "--stage", "jugde"), "there is no stage 'jugde'; stages are: benchmark,", code=2)
-    assert rows(tmp_path, "SELECT id FROM run") == []
+    plan.write_text(text + "budget: {dollars: 1}\n")
+    plainly(evalkit("run", plan), "budget.dollars: the limit cannot be kept, for the price of mock at http:", code=2)
+    assert not list(tmp_path.glob("bad.db*")), "what fails before its first request leaves no ledger behind"
+
+
+def test_a_ledger_that_holds_something_stays(evalkit: Command, tmp_path: Path) -> None:
+    with Server(good).running() as url:
+        plan = write_plan(tmp_path, url)
+        assert evalkit("run", plan).returncode == 0
+        plan.write_text(plan.read_text() + "budget: {dollars: 1}\n")
+        plainly(evalkit("run", plan), "budget.dollars", code=2)
+    assert len(rows(tmp_path, "SELECT id FROM run")) == 1
+    assert len(rows(tmp_path, "SELECT id FROM response")) == 3
+
+
+def test_an_empty_ledger_that_another_process_holds_stays(tmp_path: Path) -> None:
+    from evalkit.cli_store import started
+
+    store = tmp_path / "bad.db"
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(ZeroDivisionError), started(str(store)):
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(store)))
+            assert other.execute("SELECT count(*) FROM run").fetchall() == [(0,)]
+            raise ZeroDivisionError
+        assert store.exists()
+        assert other.execute("SELECT count(*) FROM run").fetchall() == [(0,)]
+    with pytest.raises(ZeroDivisionError), started(f"sqlite:///{tmp_path}/new.db"):
+        assert (tmp_path / "new.db").exists()
+        raise ZeroDivisionError
+    assert not list(tmp_path.glob("new.db*"))
 
 
 def test_a_prompt_longer_than_a_local_models_context(evalkit: Command, tmp_path: Path, tiny: Path) -> None:
@@ -202,7 +231,7 @@ def test_a_prompt_longer_than_a_local_models_context(evalkit: Command, tmp_path:
     model = {"model": f"hf/{tiny}", "dtype": "float32", "sampling": {"max_tokens": 4}}
     plan.write_text(yaml.safe_dump({"store": "bad.db", "models": [model], "arena": {"prompts": "prompts.jsonl"}}))
     plainly(evalkit("run", plan), "1 x context_length: the prompt has ", "takes 256 at most", "1 failed", code=1)
-    assert rows(tmp_path, "SELECT error_kind, text IS NOT NULL FROM response ORDER BY id") == [
+    assert rows(tmp_path, "SELECT error_kind, text IS NOT NULL FROM response ORDER BY 2") == [
         ("context_length", 0),
         (None, 1),
     ]
@@ -244,6 +273,8 @@ def test_a_broken_votes_file_adds_nothing(
     plainly(done, "votes.csv", *said)
     assert len(done.stderr.strip().splitlines()) == 1
     assert rows(tmp_path, "SELECT * FROM verdict") + rows(tmp_path, "SELECT * FROM item") == before
+    plainly(evalkit("import", "votes", "votes.csv", "--store", "new.db"), *said)
+    assert not list(tmp_path.glob("new.db*"))
 
 
 # -- disks and ledgers -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,6 +102,30 @@ def test_leaderboard(evalkit: Command) -> None:
     assert "'nobody'" in wrong.err
 
 
+@pytest.mark.parametrize("command", ["runs", "show", "leaderboard", "samples", "models list", "tasks", "doctor"])
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_table_is_wider_than_the_terminal(
+    evalkit: Command, monkeypatch: pytest.MonkeyPatch, command: str, width: int
+) -> None:
+    wide = evalkit(*command.split())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    narrow = evalkit(*command.split())
+    assert narrow.code == wide.code
+    table = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", narrow.out).splitlines() if "  " in line or "│" in line]
+    assert max(map(len, table)) <= width
+
+
+def test_no_runs_or_samples_are_said_to_be_none(evalkit: Command, tmp_path: Path) -> None:
+    with Ledger.open(str(tmp_path / "new.db")) as ledger:
+        assert evalkit("runs", "--store", "new.db").out == "Nothing found.\n"
+        ledger.start_run("r", {}, seed=0, environment={})
+    assert evalkit("samples", "--store", "new.db").out == "Nothing found.\n"
+    assert evalkit("show", "--store", "new.db").out == "Requests: none.\n"
+    assert "Leaderboard (overall, by nobody): none.\nNote: " in evalkit("leaderboard", "--store", "new.db").out
+
+
 def test_samples_page_by_page(evalkit: Command) -> None:
     seen: list[int] = []
     after = 0
@@ -149,6 +174,10 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("runs", "--limit", "many"), "'--limit'"),
         (("runs", "--limit", 0), "should be greater than or equal to 1"),
         (("samples", "--limit", -1), "should be greater than or equal to 1"),
+        (("samples", "--after", -1), "should be greater than or equal to 0"),
+        (("report", 10**20), "should be less than or equal to 9223372036854775807"),
+        (("tasks", "--include_path", "none"), "'none' does not exist"),
+        (("run", "."), ".: the plan cannot be read: Is a directory"),
         (("models", "pull", "gpt-4"), "no embedded model 'gpt-4'"),
         (("db", "upgrade", "--store", "none.db"), "none.db"),
         (("doctor", "--plan", "none.yaml"), "none.yaml: the plan cannot be read"),
@@ -162,6 +191,39 @@ def test_a_wrong_command_is_one_sentence(evalkit: Command, arguments: tuple[obje
     assert len(done.err.strip().splitlines()) == 1
     assert "unexpected" not in done.err
     assert done.out == ""
+
+
+ASKS = "models: [{model: openai/m, base_url: 'http://127.0.0.1:9/v1'}]\nstore: new.db\narena: {prompts: p.jsonl%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (ASKS % "" + "report: .\n", "report: '.' cannot be written: give the path of a file in a folder"),
+        (ASKS % "" + "report: plan.yaml/r.html\n", "report: 'plan.yaml/r.html' cannot be written"),
+        ((ASKS % "").replace("prompts: p.jsonl", "limit: 3"), "asks nothing of its models: give it benchmarks or"),
+        (ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n", "no judge prompt 'none'; there are: pair"),
+        (
+            ASKS % "" + "judges: [{name: j, model: openai/x, prompt: bad.yaml}]\n",
+            "bad.yaml: messages: List should have",
+        ),
+        (ASKS % "" + "benchmarks: [none.yaml]\n", "none.yaml: cannot be read: No such file"),
+        (ASKS % ", tasks: [x]", "arena.tasks: 'x' is not among the plan's benchmarks: there are none"),
+        (ASKS % "" + "budget: {dollars: 1}\n", "budget.dollars: the limit cannot be kept, for the price of m at http"),
+        (ASKS % ", limit: 0", "plan.yaml line 3: arena.limit: Input should be greater than 0"),
+    ],
+)
+def test_what_fails_before_its_first_request_leaves_no_ledger(
+    evalkit: Command, tmp_path: Path, plan: str, said: str
+) -> None:
+    (tmp_path / "plan.yaml").write_text(plan)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Question"}\n')
+    (tmp_path / "bad.yaml").write_text("name: j\nmessages: []\npattern: x\nverdicts: {}\n")
+    done = evalkit("run", "plan.yaml")
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("new.db*"))
 
 
 def test_looking_makes_no_ledger(evalkit: Command, tmp_path: Path) -> None:

@@ -76,12 +76,72 @@ def test_it_counts_what_a_run_then_sends(tmp_path: Path) -> None:
             "k judge k": 3,
         }
         with Ledger.open(plan.store) as ledger:
-            result = PlanRun(plan, ledger).run()
+            result = PlanRun(plan).run(ledger)
         assert result.status == "done"
         assert server.asked == 4 + 4 + 8 + 3
         again = by_role(estimate(plan))
         assert [(again[f"{m} contestant"].requests, again[f"{m} contestant"].cached) for m in "ab"] == [(0, 4), (0, 4)]
         assert again["a contestant"].dollars == 0.0
+        judges = ("openai/judge judge j", "k judge k")
+        assert [(again[name].requests, again[name].cached) for name in judges] == [(0, 8), (0, 3)]
+
+
+def test_what_two_judges_or_models_ask_alike_is_sent_once(tmp_path: Path) -> None:
+    """One judge under two names, of which the second sees a part; one model under two names; answers alike."""
+    server = Server()
+    with MockServer(server) as running:
+        where = {"base_url": running.url}
+        judge = {"model": "openai/judge", **where}
+        path = write(
+            tmp_path,
+            running.url,
+            models=[{"model": f"openai/{m}", "name": n, **where} for m, n in (("a", "a"), ("b", "b"), ("a", "twin"))],
+            judges=[
+                {"name": "some", "model": judge, "orders": "random", "battles": 3},
+                {"name": "all", "model": judge | {"name": "other"}},
+            ],
+        )
+        rows = by_role(estimate(load_plan(path)))
+        assert {name: (row.requests, row.cached) for name, row in rows.items()} == {
+            "a contestant": (4, 0),
+            "b contestant": (4, 0),
+            "twin contestant": (0, 4),
+            "openai/judge judge some": (3, 0),
+            "other judge all": (5, 3),
+        }
+        with Ledger.open(str(tmp_path / "e.db")) as ledger:
+            PlanRun(load_plan(path)).run(ledger)
+        assert server.asked == sum(row.requests for row in rows.values())
+
+
+def test_a_draw_out_of_a_ledger_with_rows_of_its_own(tmp_path: Path) -> None:
+    """Which battles are drawn hangs on the numbers that models and items have in the ledger."""
+    server = Server()
+    with MockServer(server) as running:
+        first = load_plan(write(tmp_path, running.url, judges=[]))
+        with Ledger.open(first.store) as ledger:
+            PlanRun(first).run(ledger)
+        lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+        where = {"base_url": running.url}
+        path = write(
+            tmp_path,
+            running.url,
+            models=[{"model": f"openai/{m}", **where} for m in ("new", "other", "cheap")],
+            arena={"prompts": str(tmp_path / "prompts.jsonl"), "sampling": {"max_tokens": 50}, "battles": 4},
+            judges=[{"name": "j", "model": {"model": "openai/judge", **where}, "battles": 2}],
+        )
+        more = [json.dumps({"prompt": f"More {i}"}) for i in range(3)]
+        (tmp_path / "prompts.jsonl").write_text("\n".join([*more, *reversed(lines)]))
+        plan = load_plan(path)
+        with Ledger.open(plan.store) as ledger:
+            PlanRun(plan).run(ledger)
+        again = by_role(estimate(plan))
+        assert {name: (row.requests, row.cached) for name, row in again.items()} == {
+            "openai/new contestant": (0, 7),
+            "openai/other contestant": (0, 7),
+            "openai/cheap contestant": (0, 7),
+            "openai/judge judge j": (0, 4),
+        }
 
 
 def test_dollars_are_an_upper_limit_and_unknown_where_there_is_no_price(tmp_path: Path) -> None:

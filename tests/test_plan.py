@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from evalkit.adhoc import adhoc_plan, write_example
+from evalkit.adhoc import adhoc_plan, keep_plan, write_example
 from evalkit.errors import UserError
 from evalkit.plan import Plan, load_plan
 
@@ -144,6 +144,8 @@ def test_command_line_words_make_a_plan_that_stays_beside_its_ledger(tmp_path: P
     plan = adhoc(
         folder, {"system": "Be brief."}, {"limit": 5, "generation": "temperature=0.7, do_sample=true,max_gen_toks=64"}
     )
+    assert not folder.exists(), "a dry run leaves nothing"
+    keep_plan(plan, folder)
     assert plan == load_plan(folder / "plan.yaml")
     assert plan.store == str(folder / "evalkit.db")
     assert (plan.seed, plan.models[0].system) == (3, "Be brief.")
@@ -155,9 +157,11 @@ def test_command_line_words_make_a_plan_that_stays_beside_its_ledger(tmp_path: P
     ("model", "task", "said"),
     [
         ({"model": "gpt-4"}, {}, "'gpt-4' is not PROVIDER/NAME"),
-        ({"dtype": "fp8"}, {}, "models.0.dtype: Input should be 'auto'"),
-        ({"batch_size": 0}, {}, "models.0.batch_size: Input should be greater than 0"),
-        ({}, {"limit": -1}, "benchmarks.0.limit: Input should be greater than 0"),
+        ({"dtype": "fp8"}, {}, "--dtype: Input should be 'auto'"),
+        ({"batch_size": 0}, {}, "--batch_size: Input should be greater than 0"),
+        ({}, {"limit": -1}, "--limit: Input should be greater than 0, not -1"),
+        ({}, {"limit": float("inf")}, "--limit: Input should be a finite number, not inf"),
+        ({"base_url": "localhost:8000/v1"}, {}, "--base_url: 'localhost:8000/v1' is not a URL of the form http://"),
         ({}, {"generation": "temperature"}, "--gen_kwargs: 'temperature' is not key=value"),
         ({}, {"generation": "until=[a"}, "--gen_kwargs: 'until=[a'"),
     ],
@@ -168,6 +172,19 @@ def test_wrong_options_leave_no_folder(tmp_path: Path, model: dict[str, Any], ta
     assert said in str(caught.value)
     assert caught.value.code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(UserError, match="must be a folder, and there is a file"):
+            keep_plan(adhoc(folder), folder)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://x/v1", "http://", "http://[::1/v1"])
+def test_an_address_that_is_none_is_not_taken_for_openais(url: str) -> None:
+    with pytest.raises(ValidationError, match="is not a URL of the form"):
+        Plan.model_validate({"models": [{"model": "openai/m", "base_url": url}]})
 
 
 def test_a_fault_of_the_whole_starts_with_a_word(tmp_path: Path) -> None:

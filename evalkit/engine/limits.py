@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 START_WINDOW = 64
-RAMP_SECONDS = 0.05
+RAMP_SECONDS = 0.025
 TOLERANCE = 0.15
 CUT = 0.7
 RETRY_AFTER_LIMIT_SECONDS = 300.0

@@ -8,9 +8,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evalkit.engine.limits import RAMP_SECONDS, RETRY_AFTER_LIMIT_SECONDS, DollarLimit, RateLimit, Window, backoff
+from evalkit.engine.limits import (
+    RAMP_SECONDS,
+    RETRY_AFTER_LIMIT_SECONDS,
+    START_WINDOW,
+    DollarLimit,
+    RateLimit,
+    Window,
+    backoff,
+)
 from evalkit.engine.types import NotSent
 from evalkit.models.base import ChatModel, Reply, Request, RequestFailed
+from evalkit.models.batching import BatchedModel
 
 MAX_ATTEMPTS = 6
 MAX_ATTEMPTS_OF = {"rate_limit": 20, "timeout": 3}  # a 429 costs nothing, a timeout costs minutes
@@ -71,13 +80,15 @@ class Pool:
         crashed: Callable[[BaseException], None],
     ) -> None:
         self.model = model
-        self.window = Window(ceiling)
+        # A model in this process is not found out step by step: it wants all at once, to cut its batches.
+        self.window = Window(ceiling, ceiling if isinstance(model, BatchedModel) else START_WINDOW)
         self.limits = limits
         self.ready: deque[Call] = deque()
         self._unaffordable: NotSent | None = None
         self._finished, self._room, self._hungry, self._crashed = finished, room, hungry, crashed
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.in_flight = 0  # sent and not answered
         self._waiting: dict[Call, asyncio.TimerHandle] = {}  # backing off; these hold no slot
         self._wake: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -89,14 +100,9 @@ class Pool:
         self._ramp_timer = self._loop.call_later(RAMP_SECONDS, self._ramp)
 
     @property
-    def in_flight(self) -> int:
-        """Requests sent and not answered."""
-        return len(self._tasks)
-
-    @property
     def idle(self) -> bool:
         """Whether nothing is to be sent, waited for or in flight."""
-        return not (self._tasks or self.ready or self._waiting)
+        return not (self.in_flight or self.ready or self._waiting)
 
     def submit(self, call: Call) -> None:
         """Queues a call; `pump` sends it."""
@@ -104,18 +110,26 @@ class Pool:
 
     def pump(self) -> None:
         """Sends what may be sent now."""
+        while call := self._next():
+            self._tasks.add(self._loop.create_task(self._send(call)))
+        if len(self.ready) < self.window.size and not self._stopped:
+            self._hungry()
+
+    def _next(self) -> Call | None:
+        """Takes the next call that may be sent now, and counts it as sent; None if there is none."""
         while self.ready and not self._stopped:
             if self._dead:
                 self._finished(self.ready.popleft(), self._dead)
             elif self._unaffordable:
                 call = self.ready.popleft()
                 self._finished(call, call.failure or self._unaffordable)
-            elif len(self._tasks) < self.window.size and self._room(len(self._tasks)) and self._allowed():
-                self._start(self.ready.popleft())
+            elif self.in_flight < self.window.size and self._room(self.in_flight) and self._allowed():
+                call = self.ready.popleft()
+                self._start(call)
+                return call
             elif not self._unaffordable:
                 break
-        if len(self.ready) < self.window.size and not self._stopped:
-            self._hungry()
+        return None
 
     def _allowed(self) -> bool:
         """Keeps the pause after refusals and the budgets; sets a timer for when to look again."""
@@ -131,7 +145,7 @@ class Pool:
         call = self.ready[0]
         if limits.dollars is not None and not limits.dollars.fits(call.dollars or 0.0):
             # What is in flight may turn out cheaper than its estimate, so wait for it before giving up.
-            if not self._tasks:
+            if not self.in_flight:
                 sentence = f"not sent: the budget of ${limits.dollars.limit:g} does not allow another request"
                 self._unaffordable = NotSent("missing", sentence)
             return False
@@ -139,6 +153,7 @@ class Pool:
 
     def _start(self, call: Call) -> None:
         limits = self.limits
+        self.in_flight += 1
         call.attempts += 1
         call.epoch = self.window.epoch
         if limits.requests is not None:
@@ -147,9 +162,28 @@ class Pool:
             limits.tokens.take(call.tokens)
         if limits.dollars is not None:
             limits.dollars.reserve(call.dollars or 0.0)
-        self._tasks.add(self._loop.create_task(self._send(call)))
 
-    async def _send(self, call: Call) -> None:
+    async def _send(self, first: Call) -> None:
+        """Sends one call after the other while it may: a task for each would cost as much as its HTTP."""
+        call: Call | None = first
+        try:
+            while call is not None:
+                result = await self._ask(call)
+                if isinstance(result, Reply):
+                    self._ever_up = True
+                    self._same_failures = 0
+                    self.window.succeeded(call.epoch)
+                    self._finished(call, result)
+                elif result is not None:
+                    self._failed(call, result)
+                call = self._next()
+                self.pump()
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.discard(task)
+
+    async def _ask(self, call: Call) -> Reply | RequestFailed | None:
         result: Reply | RequestFailed | None = None
         try:
             result = await self.model.reply(call.request)
@@ -159,18 +193,10 @@ class Pool:
             self._stopped = True
             self._crashed(error)
         finally:
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks.discard(task)
-            self._settle(call, result)
-        if isinstance(result, Reply):
-            self._ever_up = True
-            self._same_failures = 0
-            self.window.succeeded(call.epoch)
-            self._finished(call, result)
-        elif result is not None:
-            self._failed(call, result)
-        self.pump()
+            self.in_flight -= 1
+            if self.limits.tokens or self.limits.dollars:
+                self._settle(call, result)
+        return result
 
     def _settle(self, call: Call, result: Reply | RequestFailed | None) -> None:
         limits = self.limits

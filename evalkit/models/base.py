@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from operator import attrgetter, is_
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's form: role, content, optionally name, tool_calls, tool_call_id."""
@@ -36,6 +37,7 @@ def canonical_json(value: object) -> str:
 
 # Made once: `json.dumps` with these arguments builds an encoder for each call, and this runs for every request.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_quoted = json.encoder.encode_basestring  # what it does with a string
 
 
 def sha256(value: object) -> str:
@@ -89,7 +91,40 @@ class Sampling:
         return dataclasses.replace(self, **changes)
 
 
-_SAMPLING_FIELDS = tuple(f.name for f in dataclasses.fields(Sampling))  # to_dict runs several times for each request
+_SAMPLING_FIELDS = tuple(f.name for f in dataclasses.fields(Sampling))
+_sampling_values = attrgetter(*_SAMPLING_FIELDS)
+_Made = TypeVar("_Made")
+
+
+class SamplingMemo(Generic[_Made]):
+    """A function of sampling parameters that works a value out once: a run has few, and thousands of requests.
+
+    Parameters are the same if they are the same JSON (0 and 0.0 are not), so that no key depends on what came before.
+    """
+
+    def __init__(self, make: Callable[..., _Made]) -> None:
+        self._make = make
+        self._made: dict[str, _Made] = {}
+        self._last: tuple[tuple[Sampling, ...], _Made] | None = None
+
+    def __call__(self, *of: Sampling) -> _Made:
+        """Returns `make(*of)`."""
+        last = self._last
+        if last is not None and all(map(is_, last[0], of)):
+            return last[1]
+        key = repr([_sampling_values(sampling) for sampling in of])
+        if key not in self._made:
+            if len(self._made) >= 1024:  # each request has its own: not worth keeping
+                self._made.clear()
+            self._made[key] = self._make(*of)
+        made = self._made[key]
+        self._last = (of, made)
+        return made
+
+
+_merged = SamplingMemo(Sampling.override)
+_sampling_json = SamplingMemo(lambda sampling: canonical_json(sampling.to_dict()))
+_NO_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,37 +206,74 @@ class Request:
         messages = self.messages
         if messages and settings.system and messages[0].get("role") != "system":
             messages = ({"role": "system", "content": settings.system}, *messages)
-        sampling = Sampling() if self.pairs else self.sampling.override(settings.sampling)
+        sampling = _NO_SAMPLING if self.pairs else _merged(self.sampling, settings.sampling)
         if messages is self.messages and sampling is self.sampling:
             return self
-        return dataclasses.replace(self, messages=messages, sampling=sampling)
+        return Request(
+            messages,
+            self.prompt,
+            self.pairs,
+            sampling,
+            self.tools,
+            self.response_schema,
+            self.logprobs,
+            self.sample,
+        )
 
     def body(self, settings: ModelSettings) -> str:
         """Returns the canonical JSON whose SHA-256 is the request key (DESIGN: request key)."""
         effective = self.effective(settings)
-        body: dict[str, Any] = {
-            "provider": settings.provider,
-            "name": settings.name,
-            "revision": settings.revision,
-            "endpoint": settings.endpoint,
-            "dtype": settings.dtype,
-            "extra": dict(settings.extra),
-            "sampling": effective.sampling.to_dict(),
-            "sample": self.sample,
-        }
-        if effective.messages:
-            body["messages"] = [dict(m) for m in effective.messages]
-        if self.prompt is not None:
-            body["prompt"] = self.prompt
-        if self.pairs:
-            body["pairs"] = [list(p) for p in self.pairs]
-        if self.tools:
-            body["tools"] = [dict(t) for t in self.tools]
-        if self.response_schema is not None:
-            body["response_schema"] = dict(self.response_schema)
+        # The keys in their order, put together by hand: to sort and encode the whole costs three times as much.
+        head, name, provider, revision = _settings_json(settings)
+        parts = [head]
         if self.logprobs is not None:
-            body["logprobs"] = self.logprobs
-        return canonical_json(body)
+            parts.append(f',"logprobs":{canonical_json(self.logprobs)}')
+        if effective.messages:
+            parts.append(f',"messages":{_messages_json(effective.messages)}')
+        parts.append(name)
+        if self.pairs:
+            parts.append(f',"pairs":{canonical_json(self.pairs)}')
+        if self.prompt is not None:
+            parts.append(f',"prompt":{canonical_json(self.prompt)}')
+        parts.append(provider)
+        if self.response_schema is not None:
+            parts.append(f',"response_schema":{canonical_json(dict(self.response_schema))}')
+        parts.append(
+            f'{revision},"sample":{canonical_json(self.sample)},"sampling":{_sampling_json(effective.sampling)}'
+        )
+        if self.tools:
+            parts.append(f',"tools":{canonical_json([dict(t) for t in self.tools])}')
+        parts.append("}")
+        return "".join(parts)
+
+
+_settings_parts: tuple[ModelSettings | None, tuple[str, str, str, str]] = (None, ("", "", "", ""))
+
+
+def _settings_json(settings: ModelSettings) -> tuple[str, str, str, str]:
+    """Returns a body's parts that are the model's: its beginning, `name`, `provider` and `revision`."""
+    global _settings_parts  # of the last model: one has thousands of requests in a row
+    known, parts = _settings_parts
+    if known is not settings:
+        first = {"dtype": settings.dtype, "endpoint": settings.endpoint, "extra": dict(settings.extra)}
+        name, provider, revision = (canonical_json(v) for v in (settings.name, settings.provider, settings.revision))
+        parts = (
+            canonical_json(first)[:-1],
+            f',"name":{name}',
+            f',"provider":{provider}',
+            f',"revision":{revision}',
+        )
+        _settings_parts = (settings, parts)
+    return parts
+
+
+def _messages_json(messages: tuple[Message, ...]) -> str:
+    parts = []
+    for message in messages:
+        if len(message) != 2 or type(message.get("content")) is not str or type(message.get("role")) is not str:
+            return canonical_json([dict(m) for m in messages])
+        parts.append(f'{{"content":{_quoted(message["content"])},"role":{_quoted(message["role"])}}}')
+    return f"[{','.join(parts)}]"
 
 
 def request_key(body: str) -> str:

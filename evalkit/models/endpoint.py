@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from evalkit.errors import UserError
@@ -14,7 +15,7 @@ from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
 from evalkit.models.endpoint_errors import html_failure, is_html, refused_parameter, status_failure, transport_failure
 from evalkit.models.httpclient import HTTPClient, TransportError
 from evalkit.models.loglik import NO_LOGPROBS, continuation_start, echo_choices, echo_payload, score
-from evalkit.models.wire import chat_payload, completion_payload, correct, parse_completion, served_by
+from evalkit.models.wire import chat_payload, completion_payload, correct, parse_completion, plain_chat, served_by
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 DEFAULT_CONCURRENCY = 1024
@@ -92,10 +93,14 @@ class EndpointModel:
             ) from failure
 
     async def _complete(self, request: Request) -> Reply:
-        chat = bool(request.messages)
-        payload = (chat_payload if chat else completion_payload)(self._settings.name, request)
-        document, seconds = await self._ask("/chat/completions" if chat else "/completions", payload)
+        name, chat = self._settings.name, bool(request.messages)
+        body = plain_chat(name, request) if chat and not self._corrections else None
+        make = partial(chat_payload if chat else completion_payload, name, request)
+        document, seconds = await self._ask("/chat/completions" if chat else "/completions", make, body)
         reply = parse_completion(document, request, seconds)
+        if not self._corrections:
+            return reply
+        payload = make()
         refused = tuple(
             f"the server refuses `{name}`: sent as `{new}`" if new else f"the server refuses `{name}`: left out"
             for name, new in self._corrections.items()
@@ -103,19 +108,30 @@ class EndpointModel:
         )
         return dataclasses.replace(reply, warnings=reply.warnings + refused) if refused else reply
 
-    async def _ask(self, path: str, payload: Mapping[str, Any]) -> tuple[Any, float]:
-        """Returns the reply's JSON and its seconds, after leaving out what the server was found to refuse."""
+    async def _ask(
+        self, path: str, payload: Callable[[], Mapping[str, Any]], body: bytes | None = None
+    ) -> tuple[Any, float]:
+        """Returns the reply's JSON and its seconds, after leaving out what the server was found to refuse.
+
+        Args:
+            payload: Makes what to send.
+            body: The same encoded, where it is there already.
+        """
         url = self._url + path
         for _ in range(MAX_CORRECTIONS):
-            sent = correct(payload, self._corrections)
+            if body is None:
+                body = json.dumps(correct(payload(), self._corrections)).encode()
             try:
-                reply = await self._http.request("POST", path, json.dumps(sent).encode())
+                reply = await self._http.request("POST", path, body)
             except TransportError as error:
                 raise transport_failure(error, url) from error
-            refused = refused_parameter(reply, sent)
+            if reply.status not in (400, 422):
+                break
+            refused = refused_parameter(reply, json.loads(body))
             if refused is None:
                 break
             self._corrections[refused[0]] = refused[1]
+            body = None
         if reply.status != 200:
             raise status_failure(reply, url, self._settings.name, self._key, self._key_name)
         try:
@@ -165,7 +181,7 @@ class EndpointModel:
         if len(prompts) > 1 and self._one_prompt:
             return await self._echo_each(prompts)
         try:
-            document, seconds = await self._ask("/completions", echo_payload(self._settings.name, prompts))
+            document, seconds = await self._ask("/completions", partial(echo_payload, self._settings.name, prompts))
             choices = echo_choices(document, len(prompts))
         except RequestFailed as failure:
             if failure.message == NO_LOGPROBS:

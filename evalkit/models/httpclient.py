@@ -44,14 +44,23 @@ class TransportError(Exception):
         self.sent = sent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would double the time to make one
 class HTTPReply:
-    """A whole reply; header names in lower case, `seconds` from sending to the last byte."""
+    """A whole reply, its headers as they came; `seconds` from sending to the last byte."""
 
     status: int
-    headers: dict[str, str]
+    raw_headers: list[tuple[bytes, bytes]]
     body: bytes
     seconds: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, names in lower case."""
+        return _headers(self.raw_headers)
+
+
+def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
 
 
 class _Connection(asyncio.Protocol):
@@ -65,34 +74,31 @@ class _Connection(asyncio.Protocol):
         self.waiter: asyncio.Future[HTTPReply] | None = None
         self.tunnel = False
         self.sent_at = 0.0
+        self._restart()
+
+    def _restart(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.headers: dict[str, str] = {}
+        self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
         self.headers_complete = False
 
-    def send(self, wire: bytes, timeout_s: float) -> asyncio.Future[HTTPReply]:
+    def send(self, wire: bytes) -> asyncio.Future[HTTPReply]:
         waiter: asyncio.Future[HTTPReply] = self.loop.create_future()
         self.waiter = waiter
-        self.timer = self.loop.call_later(timeout_s, self._timed_out, timeout_s)
         self.sent_at = time.perf_counter()
         self.transport.write(wire)
         return waiter
 
-    def _timed_out(self, timeout_s: float) -> None:
-        self._fail(TransportError("timeout", f"no reply within {timeout_s:g} s", sent=True))
-
-    def _fail(self, error: TransportError) -> None:
+    def fail(self, error: TransportError) -> None:
         self.closed = True
         if self.transport is not None:
             self.transport.abort()
         waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            self.timer.cancel()
-            if not waiter.done():
-                waiter.set_exception(error)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
 
     def _complete(self) -> None:
         seconds = time.perf_counter() - self.sent_at
@@ -101,10 +107,8 @@ class _Connection(asyncio.Protocol):
             self.close()
         waiter, self.waiter = self.waiter, None
         self._reset()
-        if waiter is not None:
-            self.timer.cancel()
-            if not waiter.done():
-                waiter.set_result(reply)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(reply)
 
     def close(self) -> None:
         self.closed = True
@@ -121,22 +125,22 @@ class _Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(TransportError("garbled", f"the reply is not HTTP ({error})", sent=True))
+            self.fail(TransportError("garbled", f"the reply is not HTTP ({error})", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self.waiter is None:
             return
-        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
+        framed = not _headers(self.headers).keys().isdisjoint(("content-length", "transfer-encoding"))
         if exc is None and self.headers_complete and not framed:
             self._complete()  # HTTP/1.0 manner: the end of the connection is the end of the body
         else:
             when = "in the middle of its reply" if self.headers_complete else "before replying"
-            self._fail(TransportError("reset", f"the server closed the connection {when}", sent=True))
+            self.fail(TransportError("reset", f"the server closed the connection {when}", sent=True))
 
     # httptools
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self.headers.append((name, value))  # to be read only if something is wrong
 
     def on_headers_complete(self) -> None:
         self.headers_complete = True
@@ -150,7 +154,7 @@ class _Connection(asyncio.Protocol):
         if self.waiter is None:
             return
         if self.parser.get_status_code() < 200:  # 100 Continue, 103 Early Hints: the reply is still to come
-            self.headers, self.parts, self.headers_complete = {}, [], False
+            self._reset()
         else:
             self._complete()
 
@@ -186,6 +190,9 @@ class HTTPClient:
         self._addresses: list[tuple[str, int]] = []
         self._resolved_at = float("-inf")
         self._idle: list[_Connection] = []
+        # In the order of their deadlines, for all wait equally long: one timer for the first serves all.
+        self._waiting: dict[_Connection, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         netloc = parts.netloc
         # A plain proxy is told the whole URL; through a tunnel the server sees the path as usual.
@@ -196,7 +203,8 @@ class HTTPClient:
             lines |= _proxy_authorization(self._proxy)
         if any("\r" in v or "\n" in v for v in lines.values()):
             raise UserError("The key or a header holds a line break: check the environment variable", code=2)
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._lines = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._heads: dict[tuple[str, str], bytes] = {}
 
     async def request(self, method: str, path: str, body: bytes = b"") -> HTTPReply:
         """Sends one request and returns the whole reply, whatever its status.
@@ -204,29 +212,50 @@ class HTTPClient:
         Raises:
             TransportError: No whole reply came.
         """
-        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
+        head = self._heads.get((method, path))
+        if head is None:
+            start = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._lines}Content-Length: "
+            head = self._heads[method, path] = start.encode("latin-1")
         connection = self._take_idle() or await self._connect()
+        self._waiting[connection] = time.monotonic() + self._timeout_s
+        if self._timer is None:
+            self._timer = connection.loop.call_later(self._timeout_s, self._look_for_timeouts)
         try:
-            reply = await connection.send(head.encode("latin-1") + body, self._timeout_s)
+            reply = await connection.send(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         except BaseException:
             connection.transport.abort()  # cancelled: a late reply must not meet the next request
             raise
+        finally:
+            self._waiting.pop(connection, None)
         if not connection.closed:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
         return reply
+
+    def _look_for_timeouts(self) -> None:
+        self._timer, now = None, time.monotonic()
+        for connection, deadline in self._waiting.items():
+            if deadline > now:
+                self._timer = connection.loop.call_later(deadline - now, self._look_for_timeouts)
+                break
+            connection.fail(TransportError("timeout", f"no reply within {self._timeout_s:g} s", sent=True))
 
     def close(self) -> None:
         """Closes the idle connections; to be called in the loop that used them."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _take_idle(self) -> _Connection | None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
-            self._idle.clear()  # connections of a loop that is gone
+            self._idle.clear()  # connections, and a timer, of a loop that is gone
+            self._waiting.clear()
+            self._timer = None
         oldest = time.monotonic() - IDLE_LIMIT_S
         while self._idle:
             connection = self._idle.pop()
@@ -287,8 +316,13 @@ class HTTPClient:
         lines = {"Host": target, **_proxy_authorization(self._proxy)}
         head = f"CONNECT {target} HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in lines.items()) + "\r\n"
         connection.tunnel = True
-        reply = await connection.send(head.encode("latin-1"), CONNECT_TIMEOUT_S)
+        try:
+            reply = await connection.send(head.encode("latin-1"))
+        except BaseException:
+            connection.transport.abort()  # it took longer than CONNECT_TIMEOUT_S
+            raise
         connection.tunnel = False
+        connection._restart()
         if reply.status != 200:
             connection.close()
             raise TransportError("proxy", f"the proxy {self._proxy.hostname} answered {reply.status}", sent=False)

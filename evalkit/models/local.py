@@ -6,16 +6,26 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed, canonical_json
-from evalkit.models.batching import BatchedModel, Pending
+from evalkit.models.batching import Batch, BatchedModel, Pending
+from evalkit.models.local_batches import (
+    Ids,
+    Input,
+    Prompt,
+    Scoring,
+    generation_batches,
+    kind,
+    likelihood_batches,
+    max_tokens,
+    token_ids,
+)
 from evalkit.models.tokens import Tokens, split_reasoning
 
-_Row = tuple[Request, "Future[Reply]", list[int]]  # with the prompt's token ids
+HEAD_ROWS = 64  # from 16 rows on a product's rows are bit-identical to those of any longer one, as measured
 
 
 def auto_dtype() -> str:
@@ -31,14 +41,11 @@ def auto_dtype() -> str:
     return "bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
 
 
-DEFAULT_MAX_TOKENS = 512
-
-
 class LocalModel(BatchedModel):
     """Answers from weights on this machine.
 
-    Requests that wait at the same time are put into one batch, sorted by length. Each row draws from its own
-    random generator, seeded by the request, so that batch size and order change no answer.
+    Requests that wait at the same time are sorted and batched as lm-eval does. Each row draws from its own random
+    generator, seeded by the request, so that batch size and order change no answer.
 
     Args:
         settings: `name` is what boards show; `dtype` float32 or bfloat16.
@@ -111,95 +118,100 @@ class LocalModel(BatchedModel):
                 self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
             return self._model
 
-    def choose(self, pending: Sequence[Pending]) -> list[Pending]:
-        """Takes the longest-waiting request and those most like it in length among those with the same parameters."""
-        first = pending[0]
-        kind = _batch_kind(first[0])
-        alike = [p for p in pending if _batch_kind(p[0]) == kind]
-        alike.sort(key=lambda p: (_max_tokens(p[0]), _length(p[0])))
-        at = next(i for i, p in enumerate(alike) if p is first)
-        start = max(0, min(at - self.batch_size // 2, len(alike) - self.batch_size))
-        return alike[start : start + self.batch_size]
+    def plan(self, pending: Sequence[Pending]) -> list[Batch]:
+        """Cuts what waits into batches as lm-eval does; answers at once what is longer than the context."""
+        limit = self._context_length(self.load())
+        kinds: dict[str, list[Pending]] = {}
+        for one in pending:
+            if one.work is None:
+                try:
+                    one.work = self._prepare(one.request, limit)
+                except RequestFailed as failure:
+                    one.answer(failure)
+                    continue
+            kinds.setdefault(kind(one.request), []).append(one)
+        batches = []
+        for alike in kinds.values():
+            if alike[0].request.pairs:
+                batches += likelihood_batches(alike, self.batch_size)
+            else:
+                batches += generation_batches(alike, self.batch_size, limit)
+        return batches
 
-    def compute(self, batch: Sequence[Pending]) -> None:
-        """Generates, or scores continuations, for a batch of one kind."""
-        if batch[0][0].pairs:
-            self._likelihoods(batch)
-        else:
-            self._generate(batch)
+    def _prepare(self, request: Request, limit: int) -> Prompt | Scoring:
+        if not request.pairs:
+            text = self.tokens.render(request)
+            ids = token_ids(self.tokens.encode(text))
+            if len(ids) >= limit:
+                raise _too_long(self.settings, len(ids), limit)
+            return Prompt(text, ids)
+        encoded = [self.tokens.encode_pair(context, continuation) for context, continuation in request.pairs]
+        longest = max(len(context) + len(continuation) for context, continuation in encoded)
+        if longest > limit + 1:
+            raise _too_long(self.settings, longest, limit)
+        return Scoring([(token_ids(c), token_ids(t)) for c, t in encoded], [None] * len(encoded))
 
     def _context_length(self, model: Any) -> int:
         stated = self.settings.extra.get("context_length")
         return int(stated or getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
 
-    def _generate(self, batch: Sequence[Pending]) -> None:
-        limit = self._context_length(self.load())
-        rows: list[_Row] = []
-        for request, future in batch:
-            try:
-                ids = self.tokens.encode(self.tokens.render(request))
-            except RequestFailed as failure:
-                future.set_exception(failure)
-                continue
-            if len(ids) >= limit:
-                future.set_exception(_too_long(self.settings, len(ids), limit))
-            else:
-                rows.append((request, future, ids))
-        # A row that the context cuts short runs alone: its neighbours may write on.
-        most = max((_max_tokens(request) for request, _, _ in rows), default=0)
-        fitting = [row for row in rows if len(row[2]) + most <= limit]
-        for group in [fitting, *([row] for row in rows if len(row[2]) + most > limit)]:
-            if group:
-                room = limit - max(len(ids) for _, _, ids in group)
-                self._generate_rows(group, [min(_max_tokens(request), room) for request, _, _ in group])
+    def compute(self, batch: Batch) -> None:
+        """Generates, or scores continuations, for a batch of one kind."""
+        if batch.inputs:
+            self._score(batch.inputs)
+        else:
+            self._generate(batch.asked)
 
-    def _generate_rows(self, rows: Sequence[_Row], limits: Sequence[int]) -> None:
+    def _generate(self, rows: Sequence[Pending]) -> None:
         import torch
 
+        from evalkit.models.kv_cache import growing_cache
         from evalkit.models.local_sampling import GenerationHooks, generation_logprobs
 
         model, tokenizer = self.load(), self.tokens.tokenizer
-        longest = max(len(ids) for _, _, ids in rows)
+        prompts: list[Ids] = [row.work.ids for row in rows]
+        longest = max(map(len, prompts))
         pad, device = tokenizer.pad_token_id, model.device
-        input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for _, _, ids in rows], device=device)
-        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for _, _, ids in rows], device=device)
-        wants_logprobs = any(r.logprobs is not None for r, _, _ in rows)
+        input_ids = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        first = rows[0].request
+        limit = min(max_tokens(first), self._context_length(model) - longest)
         hooks = GenerationHooks(
             tokenizer,
             model.generation_config,
-            [request.sampling for request, _, _ in rows],
-            [len(ids) for _, _, ids in rows],
-            limits,
-            [_draw_seed(r) for r, _, _ in rows],
+            first.sampling,
+            [len(ids) for ids in prompts],
+            [_draw_seed(row.request) for row in rows],
         )
         started = time.perf_counter()
         with torch.inference_mode():
             out = model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
-                max_new_tokens=max(limits),
+                max_new_tokens=limit,
                 do_sample=False,  # the draw, where there is one, is in the hooks: one generator for each row
                 pad_token_id=pad,
                 use_cache=True,
+                past_key_values=growing_cache(model),
                 return_dict_in_generate=True,
-                output_logits=wants_logprobs,
+                output_logits=first.logprobs is not None,
                 **hooks.arguments(),
             )
         seconds = time.perf_counter() - started
-        for row, (request, future, ids) in enumerate(rows):
-            tokens = out.sequences[row, longest:].tolist()
-            text, used, finish = hooks.cut(row, tokens)
+        for number, row in enumerate(rows):
+            request, tokens = row.request, out.sequences[number, longest:].tolist()
+            text, used, finish = hooks.cut(tokens)
             reasoning, text = split_reasoning(text)
             logprobs = None
             if request.logprobs is not None:
-                logprobs = generation_logprobs(tokenizer, out.logits, row, tokens[:used], request.logprobs)
-            future.set_result(
+                logprobs = generation_logprobs(tokenizer, out.logits, number, tokens[:used], request.logprobs)
+            row.answer(
                 Reply(
                     text=text,
                     reasoning=reasoning,
                     finish_reason=finish,
                     logprobs=logprobs,
-                    prompt_tokens=len(ids),
+                    prompt_tokens=len(prompts[number]),
                     completion_tokens=used,
                     seconds=seconds / len(rows),
                     warnings=self._warnings(request),
@@ -216,76 +228,58 @@ class LocalModel(BatchedModel):
             said.append("the tokenizer has no chat template: messages were joined with blank lines")
         return tuple(said)
 
-    def _likelihoods(self, batch: Sequence[Pending]) -> None:
+    def _score(self, inputs: Sequence[Input]) -> None:
         import torch
 
         model = self.load()
-        limit = self._context_length(model)
-        jobs: list[tuple[int, int, list[int], int]] = []  # request, pair, input ids, continuation length
-        targets: dict[tuple[int, int], list[int]] = {}
-        for i, (request, future) in enumerate(batch):
-            encoded = [self.tokens.encode_pair(context, continuation) for context, continuation in request.pairs]
-            total = max(len(c) + len(t) for c, t in encoded)
-            if total > limit + 1:
-                future.set_exception(_too_long(self.settings, total, limit))
-                continue
-            for j, (context, continuation) in enumerate(encoded):
-                jobs.append((i, j, (context + continuation)[:-1], len(continuation)))
-                targets[i, j] = continuation
-        # Choices of one token share their input: each distinct input is computed once.
-        distinct = sorted({tuple(ids) for _, _, ids, _ in jobs}, key=len, reverse=True)
-        spans = {key: max(n for _, _, ids, n in jobs if len(ids) == len(key) and tuple(ids) == key) for key in distinct}
-        results: dict[tuple[int, int], list[Any]] = {}
-        seconds = dict.fromkeys(range(len(batch)), 0.0)
-        for at in range(0, len(distinct), self.batch_size):
-            started = time.perf_counter()
-            chunk = distinct[at : at + self.batch_size]
-            longest = len(chunk[0])
-            first = min(len(key) - spans[key] for key in chunk)
-            padded = torch.tensor([list(key) + [0] * (longest - len(key)) for key in chunk], device=model.device)
-            # The head over all positions is slower, but one row at a time it gives lm-eval's numbers to the last bit.
-            first = 0 if self.batch_size == 1 else first
-            with torch.inference_mode():
-                logits = model(padded, logits_to_keep=longest - first).logits
-            rows = {key: logits[row].float().log_softmax(-1) for row, key in enumerate(chunk)}
-            members = [job for job in jobs if tuple(job[2]) in rows]
-            for i, j, ids, n in members:
-                part = rows[tuple(ids)][len(ids) - n - first : len(ids) - first]
-                target = torch.tensor(targets[i, j], device=part.device)
-                value = float(part.gather(1, target[:, None]).sum())
-                results[i, j] = [value, bool((part.argmax(-1) == target).all())]
-                seconds[i] += (time.perf_counter() - started) / max(1, len(members))
-        for i, (request, future) in enumerate(batch):
-            if future.done():
-                continue
-            values = [results[i, j] for j in range(len(request.pairs))]
-            best = max(range(len(values)), key=lambda j: values[j][0])
-            future.set_result(
-                Reply(
-                    text=request.pairs[best][1],
-                    finish_reason="stop",
-                    logprobs=values,
-                    prompt_tokens=sum(len(ids) + 1 for k, _, ids, _ in jobs if k == i),
-                    completion_tokens=0,
-                    seconds=seconds[i],
-                )
-            )
+        started = time.perf_counter()
+        longest = max(len(row.ids) for row in inputs) - 1
+        padded = [list(row.ids[:-1]) + [0] * (longest + 1 - len(row.ids)) for row in inputs]
+        at = _positions(inputs, longest)
+        with torch.inference_mode():
+            kept = torch.tensor(at, device=model.device)
+            logits = model(torch.tensor(padded, device=model.device), logits_to_keep=kept).logits
+            seconds = (time.perf_counter() - started) / sum(len(row.wanted) for row in inputs)
+            place = {position: n for n, position in enumerate(at)}
+            for number, row in enumerate(inputs):
+                last = len(row.ids) - 1
+                part = logits[number, [place[i] for i in range(last - row.span, last)]].float().log_softmax(-1)
+                for pending, pair, continuation in row.wanted:
+                    target = torch.tensor(continuation.tolist(), device=part.device)
+                    tail = part[-len(target) :]
+                    value = float(tail.gather(1, target[:, None]).squeeze(-1).sum())
+                    scoring: Scoring = pending.work
+                    scoring.values[pair] = [value, bool((tail.argmax(-1) == target).all())]
+                    scoring.seconds += seconds
+        for pending in {id(p): p for row in inputs for p, _, _ in row.wanted}.values():
+            values = [value for value in pending.work.values if value is not None]
+            if len(values) == len(pending.request.pairs) and not pending.answered:
+                pending.answer(_scored(pending.request, pending.work, values))
 
 
-def _batch_kind(request: Request) -> str:
-    """Returns what the rows of a batch share; stop strings, seed and limit are each row's own."""
-    sampling = {k: v for k, v in request.sampling.to_dict().items() if k not in ("seed", "stop", "max_tokens")}
-    return canonical_json([bool(request.pairs), sampling])
+def _positions(inputs: Sequence[Input], longest: int) -> list[int]:
+    """Returns the positions whose logits are needed, and so many more that the head's product has `HEAD_ROWS` rows.
+
+    The head over all positions costs half as much as the whole model again; with fewer rows than that it rounds
+    differently.
+    """
+    needed = {i for row in inputs for i in range(len(row.ids) - 1 - row.span, len(row.ids) - 1)}
+    more = (i for i in range(longest) if i not in needed)
+    while len(needed) * len(inputs) < HEAD_ROWS and len(needed) < longest:
+        needed.add(next(more))
+    return sorted(needed)
 
 
-def _max_tokens(request: Request) -> int:
-    return request.sampling.max_tokens or DEFAULT_MAX_TOKENS
-
-
-def _length(request: Request) -> int:
-    if request.pairs:
-        return max(len(context) + len(continuation) for context, continuation in request.pairs)
-    return len(request.prompt or "") + sum(len(str(m.get("content", ""))) for m in request.messages)
+def _scored(request: Request, scoring: Scoring, values: list[list[float | bool]]) -> Reply:
+    best = max(range(len(values)), key=lambda n: values[n][0])
+    return Reply(
+        text=request.pairs[best][1],
+        finish_reason="stop",
+        logprobs=values,
+        prompt_tokens=sum(len(context) + len(continuation) for context, continuation in scoring.pairs),
+        completion_tokens=0,
+        seconds=scoring.seconds,
+    )
 
 
 def _draw_seed(request: Request) -> int:

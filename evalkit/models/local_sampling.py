@@ -18,9 +18,8 @@ class GenerationHooks:
     Args:
         tokenizer: Of the model.
         config: The model's generation config: it may name more end tokens than the tokenizer does.
-        samplings: One for each row; they may differ in stop strings, seed and limit, and share the rest.
+        sampling: Of all rows.
         lengths: Of each row's prompt in tokens, without the padding on its left.
-        limits: Of each row's answer in tokens.
         seeds: One for each row.
     """
 
@@ -28,22 +27,20 @@ class GenerationHooks:
         self,
         tokenizer: Any,
         config: Any,
-        samplings: Sequence[Sampling],
+        sampling: Sampling,
         lengths: Sequence[int],
-        limits: Sequence[int],
         seeds: Sequence[int],
     ) -> None:
         self.tokenizer = tokenizer
-        self.sampling = samplings[0]
+        self.sampling = sampling
         self.lengths = lengths
-        self.limits = limits
         self.prompt_length = max(lengths)
         self.seeds = seeds
         ends = config.eos_token_id
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         eos = tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
-        self.wanted = [[s for s in sampling.stop if s] for sampling in samplings]
-        self.stops = [list(dict.fromkeys([*wanted, *([eos] if eos else [])])) for wanted in self.wanted]
+        self.wanted = [s for s in sampling.stop if s]
+        self.stops = list(dict.fromkeys([*self.wanted, *([eos] if eos else [])]))
 
     def arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments for `generate`."""
@@ -96,36 +93,30 @@ class GenerationHooks:
             processors.append(Draw())
 
         arguments["logits_processor"] = LogitsProcessorList(processors)
-        if any(self.wanted) or len(set(self.limits)) > 1:
-            ids = [len(self.tokenizer.encode(t, add_special_tokens=False)) for wanted in self.wanted for t in wanted]
-            tail = max(ids, default=0) + 2
+        if self.wanted:
+            tail = max(len(self.tokenizer.encode(text, add_special_tokens=False)) for text in self.wanted) + 2
 
             class Stop(StoppingCriteria):  # type: ignore[misc]
                 def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-                    new = input_ids[:, hooks.prompt_length :]
-                    full = [new.shape[1] >= limit for limit in hooks.limits]
-                    texts = hooks.tokenizer.batch_decode(new[:, -tail:]) if any(hooks.wanted) else [""] * len(full)
-                    rows = zip(full, hooks.wanted, texts, strict=True)
-                    done = [over or any(t in text for t in wanted) for over, wanted, text in rows]
+                    texts = hooks.tokenizer.batch_decode(input_ids[:, hooks.prompt_length :][:, -tail:])
+                    done = [any(stop in text for stop in hooks.wanted) for text in texts]
                     return torch.tensor(done, device=input_ids.device)
 
             arguments["stopping_criteria"] = StoppingCriteriaList([Stop()])
         return arguments
 
-    def cut(self, row: int, tokens: Sequence[int]) -> tuple[str, int, str]:
-        """Ends a row at its limit, first stop string or end token.
+    def cut(self, tokens: Sequence[int]) -> tuple[str, int, str]:
+        """Ends a row at its first stop string or end token.
 
         Args:
-            row: Which of the batch.
             tokens: The row's generated ids, padding included.
 
         Returns:
             The text without the stop string, the number of tokens really generated, and the finish reason.
         """
-        tokens = tokens[: self.limits[row]]
         end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
         before = self.tokenizer.decode(list(tokens[:end]))
-        if any(stop in before for stop in self.wanted[row]):
+        if any(stop in before for stop in self.wanted):
             used = end  # what follows a stop string is padding, until the last row of the batch has ended
             while used and tokens[used - 1] == self.tokenizer.pad_token_id:
                 used -= 1
@@ -135,7 +126,7 @@ class GenerationHooks:
         # All of them, as lm-eval does: what follows an end token is padding, which decodes to nothing.
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         whole = text
-        for stop in self.stops[row]:
+        for stop in self.stops:
             text = text.split(stop)[0]
         return text, used, "stop" if ended or text != whole else "length"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
-from evalkit.models.batching import BatchedModel, Pending
+from evalkit.models.batching import Batch, BatchedModel
 from evalkit.models.tokens import Tokens, split_reasoning
 
 
@@ -67,7 +67,7 @@ class VllmModel(BatchedModel):
                 raise UserError(f"{self.source}: vLLM cannot load this: {reason}") from error
         return self._llm
 
-    def compute(self, batch: Sequence[Pending]) -> None:
+    def compute(self, batch: Batch) -> None:
         """Hands a batch to vLLM as token ids, one prompt for a generation and one for each scored continuation."""
         from vllm import SamplingParams
 
@@ -76,7 +76,8 @@ class VllmModel(BatchedModel):
         prompts: list[dict[str, list[int]]] = []
         parameters: list[Any] = []
         spans: list[tuple[int, list[int]]] = []  # for each request of the batch: first prompt, continuation lengths
-        for request, future in batch:
+        for pending in batch.asked:
+            request = pending.request
             if request.pairs:
                 encoded = [self.tokens.encode_pair(*pair) for pair in request.pairs]
                 inputs = [context + continuation for context, continuation in encoded]
@@ -85,14 +86,14 @@ class VllmModel(BatchedModel):
                 try:
                     inputs = [self.tokens.encode(self.tokens.render(request))]
                 except RequestFailed as failure:
-                    future.set_exception(failure)
+                    pending.answer(failure)
                     spans.append((-1, []))
                     continue
                 wanted = [SamplingParams(**_parameters(request))]
             if max(map(len, inputs)) >= limit:
                 who = self.settings.label or self.settings.name
                 message = f"the prompt has {max(map(len, inputs))} tokens, {who} takes {limit - 1} at most"
-                future.set_exception(RequestFailed("context_length", message))
+                pending.answer(RequestFailed("context_length", message))
                 spans.append((-1, []))
                 continue
             spans.append((len(prompts), [len(c) for _, c in encoded] if request.pairs else []))
@@ -103,11 +104,12 @@ class VllmModel(BatchedModel):
         started = time.perf_counter()
         outputs = llm.generate(prompts, parameters, use_tqdm=False)
         seconds = (time.perf_counter() - started) / len(prompts)
-        for (request, future), (first, lengths) in zip(batch, spans, strict=True):
+        for pending, (first, lengths) in zip(batch.asked, spans, strict=True):
             if first >= 0:
                 mine = outputs[first : first + max(1, len(lengths))]
-                answer = _scored(request, mine, lengths) if lengths else _generated(request, mine[0])
-                future.set_result(answer(seconds * len(mine)))
+                request = pending.request
+                reply = _scored(request, mine, lengths) if lengths else _generated(request, mine[0])
+                pending.answer(reply(seconds * len(mine)))
 
 
 def _parameters(request: Request) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.models.base import Reply, Request, RequestFailed, Sampling, canonical_json
+from evalkit.models.base import Reply, Request, RequestFailed, Sampling, SamplingMemo, canonical_json
 
 
 def chat_payload(name: str, request: Request) -> dict[str, Any]:
@@ -27,6 +27,35 @@ def chat_payload(name: str, request: Request) -> dict[str, Any]:
     return payload
 
 
+_quoted = json.encoder.encode_basestring_ascii  # what `json.dumps` does with a string
+_sampling_tail = SamplingMemo(lambda sampling: json.dumps(_named(sampling, 0))[1:])
+
+
+def plain_chat(name: str, request: Request) -> bytes | None:
+    """Encodes the `chat_payload` of a request of nothing but texts and sampling, as nearly all are, in a tenth of the
+    time; None for any other."""
+    if (
+        request.tools
+        or request.response_schema is not None
+        or request.logprobs is not None
+        or request.sample
+        or request.sampling.extra
+    ):
+        return None
+    messages = []
+    role: Any = None
+    for message in request.messages:
+        role, content = message.get("role"), message.get("content")
+        if len(message) != 2 or type(content) is not str or type(role) is not str:
+            return None
+        messages.append(f'{{"role": {_quoted(role)}, "content": {_quoted(content)}}}')
+    if role == "assistant":
+        return None
+    tail = _sampling_tail(request.sampling)
+    start = f'{{"model": {_quoted(name)}, "messages": [{", ".join(messages)}]'
+    return (f"{start}, {tail}" if len(tail) > 1 else f"{start}{tail}").encode()
+
+
 def completion_payload(name: str, request: Request) -> dict[str, Any]:
     """Builds the body of a raw completion request."""
     payload = {"model": name, "prompt": request.prompt, **_sampling(request)}
@@ -36,11 +65,14 @@ def completion_payload(name: str, request: Request) -> dict[str, Any]:
 
 
 def _sampling(request: Request) -> dict[str, Any]:
-    sampling: Sampling = request.sampling
+    return _named(request.sampling, request.sample)
+
+
+def _named(sampling: Sampling, sample: int) -> dict[str, Any]:
     payload = sampling.to_dict()
     payload.update(payload.pop("extra", {}))
     if "seed" in payload:
-        payload["seed"] += request.sample  # else a server with a fixed seed gives n times the same answer
+        payload["seed"] += sample  # else a server with a fixed seed gives n times the same answer
     return payload
 
 
@@ -98,7 +130,7 @@ def served_by(document: Mapping[str, Any]) -> str | None:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _count(value: object) -> int | None:

@@ -25,6 +25,9 @@ from evalkit.store.rows import (
 )
 from evalkit.store.schema import Run
 
+BATCH = 200
+"""From so many rows on, SQLite's foreign keys are checked once a batch (see `database.transaction`)."""
+
 
 class Ledger:
     """One database that holds what models said and what anyone thought of it.
@@ -96,6 +99,10 @@ class Ledger:
     def write(self) -> AbstractContextManager[sa.Connection]:
         """Returns a write transaction, for what has no method here."""
         return database.transaction(self.engine, self._lock, self._where)
+
+    def _write_batch(self, rows: Sequence[Any]) -> AbstractContextManager[sa.Connection]:
+        # For fewer rows the change of mode takes longer than it saves.
+        return database.transaction(self.engine, self._lock, self._where, batch=len(rows) >= BATCH)
 
     def add_models(self, models: Sequence[ModelSettings]) -> list[int]:
         """Adds contestants; a known one keeps its id and takes a new label.
@@ -195,7 +202,7 @@ class Ledger:
         Returns:
             Response ids in the order given.
         """
-        with self.write() as connection:
+        with self._write_batch(rows) as connection:
             return write_responses.add_responses(connection, run_id, rows)
 
     def link_responses(self, run_id: int, rows: Sequence[tuple[int, int, int]]) -> None:
@@ -204,7 +211,7 @@ class Ledger:
         Args:
             rows: (response id, model id, dataset id).
         """
-        with self.write() as connection:
+        with self._write_batch(rows) as connection:
             write_responses.link_responses(connection, run_id, rows)
 
     def add_annotator(self, kind: AnnotatorKind, name: str, definition: Mapping[str, Any]) -> int:
@@ -220,7 +227,7 @@ class Ledger:
         Raises:
             ValueError: Neither or both of value and error.
         """
-        with self.write() as connection:
+        with self._write_batch(rows) as connection:
             write_judgments.add_grades(connection, rows)
 
     def add_battles(self, rows: Sequence[BattleRow]) -> list[int]:
@@ -232,7 +239,7 @@ class Ledger:
         Raises:
             ValueError: A model against itself.
         """
-        with self.write() as connection:
+        with self._write_batch(rows) as connection:
             return write_judgments.add_battles(connection, rows)
 
     def add_verdicts(self, run_id: int | None, rows: Sequence[VerdictRow]) -> int:
@@ -244,7 +251,7 @@ class Ledger:
         Raises:
             ValueError: Neither or both of winner and error, or a probability outside 0..1.
         """
-        with self.write() as connection:
+        with self._write_batch(rows) as connection:
             return write_judgments.add_verdicts(connection, run_id, rows)
 
     def set_scores(self, run_id: int, rows: Sequence[ScoreRow]) -> None:

@@ -21,35 +21,22 @@ import sqlalchemy as sa
 from evalkit.models.base import Reply, RequestFailed, canonical_json, request_key
 from evalkit.store.database import now, storable
 from evalkit.store.rows import ResponseRow, StoredResponse
-from evalkit.store.schema import KEY_PREFIX, Response, RunCell, RunResponse
+from evalkit.store.schema import Response, RunCell, RunResponse
 from evalkit.store.writing import add_up, chunks, insert, insert_tuples, next_id, update_tuples
 
 COUNTERS = ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens", "cost", "seconds")
-NAMES = (
-    "id",
-    "model_id",
-    "item_id",
-    "request_key",
-    "sample",
-    "created_at",
-    "body",
-    "attempts",
-    "cost",
-    "error_kind",
-    "error",
-    "prompt_tokens",
-    "completion_tokens",
-    "seconds",
-    "cached_tokens",
-    "finish_reason",
-    "served_by",
-    "warnings",
-    "text",
-    "reasoning",
-    "tool_calls",
-    "logprobs",
+PLAIN = (
+    *("id", "model_id", "item_id", "request_key", "key_prefix", "sample", "created_at", "body", "attempts", "cost"),
+    *("prompt_tokens", "completion_tokens", "seconds", "cached_tokens", "finish_reason", "served_by", "text"),
 )
+"""What nearly every answer has; a row with more has all of NAMES."""
+NAMES = (*PLAIN, "error_kind", "error", "reasoning", "warnings", "tool_calls", "logprobs")
 LINK_NAMES = ("run_id", "model_id", "dataset_id", "response_id", "failed", "cached")
+LINK = f"""
+    INSERT INTO run_response ({", ".join(LINK_NAMES)})
+    SELECT {{0}}, model_id, {{0}}, id, error_kind IS NOT NULL, attempts = 0 FROM response
+    WHERE id BETWEEN {{0}} AND {{0}}
+"""
 FAILED: sa.ColumnElement[bool] = sa.literal_column("run_response.failed")  # bare, or SQLite's partial index is not seen
 ATTEMPTS, COST = NAMES.index("attempts"), NAMES.index("cost")
 Identity = tuple[str, int, int]  # request key, model, item
@@ -83,15 +70,21 @@ class Cells:
             cell = self.changes[key] = [0] * len(COUNTERS)
         failed, prompt_tokens, completion_tokens, cost, seconds = counts
         cell[0] += sign
-        cell[1] += sign * failed
+        if failed:
+            cell[1] += sign
         if cached:
             cell[2] += sign
             return
-        cell[3] += sign * (cost is None and not failed)
-        cell[4] += sign * (prompt_tokens or 0)
-        cell[5] += sign * (completion_tokens or 0)
-        cell[6] += sign * (cost or 0.0)
-        cell[7] += sign * (seconds or 0.0)
+        if cost:
+            cell[6] += sign * cost
+        elif cost is None and not failed:
+            cell[3] += sign
+        if prompt_tokens:
+            cell[4] += sign * prompt_tokens
+        if completion_tokens:
+            cell[5] += sign * completion_tokens
+        if seconds:
+            cell[7] += sign * seconds
 
     def write(self, connection: sa.Connection) -> None:
         """Adds the changes to `run_cell`."""
@@ -109,25 +102,54 @@ def _json(value: Any) -> str | None:
     return json.dumps(value, separators=(",", ":")) if value else None
 
 
-def _tuple(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
-    """Returns the row's values in the order of NAMES, JSON as text."""
-    body, outcome = storable(row.body), row.outcome
-    head = (response_id, row.model_id, row.item_id, row.request_key, row.sample, created, body, row.attempts, row.cost)
+def _prefix(key: str) -> int:
+    return int(key[:12], 16)
+
+
+def _is_plain(outcome: Reply | RequestFailed) -> bool:
     if isinstance(outcome, RequestFailed):
-        return (*head, outcome.kind, storable(outcome.message), *(None,) * 11)
+        return False
+    return outcome.reasoning is None and not (outcome.tool_calls or outcome.warnings or outcome.logprobs)
+
+
+def _plain(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
+    """Returns an answer's values in the order of PLAIN."""
+    key = row.request_key
+    reply: Any = row.outcome
     return (
-        *head,
+        response_id,
+        row.model_id,
+        row.item_id,
+        key,
+        _prefix(key),
+        row.sample,
+        created,
+        storable(row.body),
+        row.attempts,
+        row.cost,
+        reply.prompt_tokens,
+        reply.completion_tokens,
+        reply.seconds,
+        reply.cached_tokens,
+        reply.finish_reason,
+        reply.served_by,
+        storable(reply.text),
+    )
+
+
+def _full(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
+    """Returns a row's values in the order of NAMES, JSON as text."""
+    outcome, key = row.outcome, row.request_key
+    if isinstance(outcome, RequestFailed):
+        head = (response_id, row.model_id, row.item_id, key, _prefix(key), row.sample, created, storable(row.body))
+        nothing = (None,) * (len(PLAIN) - 10)
+        return (*head, row.attempts, row.cost, *nothing, outcome.kind, storable(outcome.message), *(None,) * 4)
+    return (
+        *_plain(row, response_id, created),
         None,
         None,
-        outcome.prompt_tokens,
-        outcome.completion_tokens,
-        outcome.seconds,
-        outcome.cached_tokens,
-        outcome.finish_reason,
-        outcome.served_by,
-        _json(outcome.warnings),
-        storable(outcome.text),
         storable(outcome.reasoning) if outcome.reasoning is not None else None,
+        _json(outcome.warnings),
         _json([dict(call) for call in outcome.tool_calls]),
         _json(outcome.logprobs),
     )
@@ -137,44 +159,62 @@ def add_responses(connection: sa.Connection, run_id: int, rows: Sequence[Respons
     """See `Ledger.add_responses`."""
     if not rows:
         return []
-    first = next_id(connection, Response)
-    created = now()
-    ids = list(range(first, first + len(rows)))
-    values = [_tuple(row, response_id, created) for row, response_id in zip(rows, ids, strict=True)]
-    fresh: dict[tuple[str, int, int], int] = {}
-    for index, row in enumerate(rows):
-        fresh.setdefault((row.request_key, row.model_id, row.item_id), index)
-    count = insert_tuples(connection, Response, NAMES, [values[index] for index in fresh.values()])
-    stored: Collection[int] = range(first, first + len(rows))
-    if count != len(rows):
+    first, created = next_id(connection, Response), now()
+    # Ids go to plain answers, then to all others: two statements, each of which appends to the table instead of
+    # splitting its pages. Of several rows of one identity only the first gets one.
+    firsts = _firsts(rows)
+    plain = [index for index in firsts if _is_plain(rows[index].outcome)]
+    others = sorted({*firsts}.difference(plain)) if len(plain) < len(firsts) else []
+    order = [*plain, *others]
+    values = [_plain(rows[index], response_id, created) for response_id, index in enumerate(plain, first)]
+    rest = [_full(rows[index], response_id, created) for response_id, index in enumerate(others, first + len(plain))]
+    count = insert_tuples(connection, Response, PLAIN, values) + insert_tuples(connection, Response, NAMES, rest)
+    stored: Collection[int] = range(first, first + len(order))
+    if count != len(order):
         stored = set(connection.scalars(sa.select(Response.id).where(Response.id >= first)))
+    ids = [0] * len(rows)
     cells = Cells()
-    links = []
-    known = []
-    for index, row in enumerate(rows):
-        if ids[index] not in stored:
-            known.append(index)
+    spans: list[list[int]] = []  # of ids for one dataset
+    dataset_id = None
+    for response_id, index in enumerate(order, first):
+        if response_id not in stored:
             continue
-        cached = row.attempts == 0
-        counts = _counts(row)
-        cells.add((run_id, row.model_id, row.dataset_id), counts, cached)
-        links.append((run_id, row.model_id, row.dataset_id, ids[index], counts[0], cached))
-    insert_tuples(connection, RunResponse, LINK_NAMES, links)
+        ids[index] = response_id
+        row = rows[index]
+        if row.dataset_id != dataset_id:
+            dataset_id = row.dataset_id
+            spans.append([dataset_id, response_id])
+        cells.add((run_id, row.model_id, dataset_id), _counts(row), row.attempts == 0)
+    ends = [*(start - 1 for _, start in spans[1:]), first + len(order) - 1]
+    links = [(run_id, *span, end) for span, end in zip(spans, ends, strict=False)]
+    if links:
+        connection.exec_driver_sql(LINK.format("?" if connection.dialect.name == "sqlite" else "%s"), links)
+    known = [index for index, response_id in enumerate(ids) if not response_id]
     if known:
-        settled = _settle(connection, run_id, [(rows[index], values[index]) for index in known], cells)
+        settled = _settle(connection, run_id, [rows[index] for index in known], created, cells)
         for index, response_id in zip(known, settled, strict=True):
             ids[index] = response_id
     cells.write(connection)
     return ids
 
 
+def _firsts(rows: Sequence[ResponseRow]) -> Sequence[int]:
+    """Returns the places of the first row of each identity."""
+    if len({row.request_key for row in rows}) == len(rows):
+        return range(len(rows))
+    firsts: dict[Identity, int] = {}
+    for index, row in enumerate(rows):
+        firsts.setdefault((row.request_key, row.model_id, row.item_id), index)
+    return list(firsts.values())
+
+
 def _settle(
-    connection: sa.Connection, run_id: int, rows: Sequence[tuple[ResponseRow, tuple[Any, ...]]], cells: Cells
+    connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow], created: str, cells: Cells
 ) -> list[int]:
     """Deals with rows whose identity is in the ledger: an error is replaced, an answer stays and is linked."""
-    known = _load(connection, run_id, [row for row, _ in rows])
+    known = _load(connection, run_id, rows)
     ids = []
-    for row, values in rows:
+    for row in rows:
         stored = known[row.request_key, row.model_id, row.item_id]
         ids.append(stored.id)
         link = (run_id, row.dataset_id)
@@ -190,8 +230,8 @@ def _settle(
         stored.attempts += row.attempts
         failed, prompt_tokens, completion_tokens, _, seconds = _counts(row)
         stored.counts = (failed, prompt_tokens, completion_tokens, cost, seconds)
-        changed = list(values)
-        changed[0], changed[ATTEMPTS], changed[COST] = stored.id, stored.attempts, cost
+        changed = list(_full(row, stored.id, created))
+        changed[ATTEMPTS], changed[COST] = stored.attempts, cost
         stored.values = tuple(changed)
         if row.attempts:
             stored.links = {**dict.fromkeys(stored.links, True), link: False}
@@ -206,7 +246,7 @@ def _settle(
 
 
 def _has_key(keys: Sequence[str]) -> sa.ColumnElement[bool]:
-    return sa.and_(KEY_PREFIX.in_([key[:16] for key in keys]), Response.request_key.in_(keys))
+    return sa.and_(Response.key_prefix.in_([_prefix(key) for key in keys]), Response.request_key.in_(keys))
 
 
 def _load(connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow]) -> dict[Identity, Known]:
@@ -330,7 +370,7 @@ def add_placeholders(connection: sa.Connection, places: Sequence[tuple[int, int,
         ResponseRow(model_id, item_id, 0, key, recorded_body(model_id, item_id, sample), outcome, sample, attempts=0)
         for key, (model_id, item_id, sample) in zip(keys, places, strict=True)
     ]
-    insert_tuples(connection, Response, NAMES, [_tuple(row, first + i, created) for i, row in enumerate(rows)])
+    insert_tuples(connection, Response, NAMES, [_full(row, first + i, created) for i, row in enumerate(rows)])
     ids: dict[str, int] = {}
     for chunk in chunks(keys):
         found = connection.execute(sa.select(Response.request_key, Response.id).where(_has_key(chunk)))

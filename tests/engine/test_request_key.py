@@ -13,6 +13,7 @@ from engine_doubles import Bench, FunctionModel
 
 from evalkit.engine import Engine
 from evalkit.models import ModelSettings, Reply, Request, Sampling, request_key
+from evalkit.models.base import canonical_json
 
 MODEL = ModelSettings("openai", "m", endpoint="http://a/v1", sampling=Sampling(temperature=0.7))
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -90,6 +91,26 @@ def test_the_order_of_a_mapping_means_nothing() -> None:
 
 def test_the_key_is_the_same_in_every_process() -> None:
     assert key() == "0e8b289f317e3cc3a2b8833fb446012107074d9c9089649803fbdd6c4542f2ea"
+
+
+def test_a_body_is_canonical_json_of_everything() -> None:
+    for model in MODELS.values():
+        for request in (*REQUESTS.values(), REQUEST):
+            text = request.body(model)
+            assert text == canonical_json(json.loads(text))
+            body, effective = json.loads(text), request.effective(model)
+            assert body["sampling"] == effective.sampling.to_dict()
+            assert body.get("messages", []) == [dict(m) for m in effective.messages]
+            assert {"name": model.name, "sample": request.sample, "extra": dict(model.extra)}.items() <= body.items()
+
+
+def test_equal_numbers_of_other_types_do_not_mix() -> None:
+    texts: dict[str, set[str]] = {}
+    for zero in (0, 0.0, -0.0, 0, 0.0):
+        text = dataclasses.replace(REQUEST, sampling=Sampling(temperature=zero)).body(ModelSettings("openai", "m"))
+        texts.setdefault(repr(zero), set()).add(text)
+    assert [len(of_one) for of_one in texts.values()] == [1, 1, 1]
+    assert len(set.union(*texts.values())) == 3
 
 
 def test_any_text_has_a_key() -> None:

@@ -85,7 +85,7 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
 def test_vllm_is_asked_for_only_at_the_first_request(tiny: Path) -> None:
     model = load_model(ModelPlan(model=f"vllm/{tiny}", batch_size=9))
     assert model.settings.provider == "vllm"
-    assert model.max_concurrency == 36
+    assert model.batch_size == 9
     assert "vllm" not in sys.modules
 
 

@@ -16,7 +16,7 @@ import pytest
 from evalkit.errors import UserError
 from evalkit.models import ModelSettings, Reply, Request, RequestFailed
 from evalkit.models.base import Sampling
-from evalkit.models.batching import BatchedModel, Pending
+from evalkit.models.batching import Batch, BatchedModel
 from evalkit.models.local import LocalModel, auto_dtype
 from evalkit.models.tokens import split_reasoning
 
@@ -297,13 +297,13 @@ class Slow(BatchedModel):
         self.computed: list[str | None] = []
         self.go: Future[None] = Future()
 
-    def compute(self, batch: Sequence[Pending]) -> None:
+    def compute(self, batch: Batch) -> None:
         self.go.result(10)
-        for request, future in batch:
-            self.computed.append(request.prompt)
-            if request.prompt == "breaks":
+        for pending in batch.asked:
+            self.computed.append(pending.request.prompt)
+            if pending.request.prompt == "breaks":
                 raise ZeroDivisionError("a fault of the model's code")
-            future.set_result(Reply(text=str(request.prompt)))
+            pending.answer(Reply(text=str(pending.request.prompt)))
 
 
 def test_what_nobody_waits_for_is_not_computed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.models import ModelSettings, Reply
+from evalkit.models import ModelSettings, Reply, prices
 from evalkit.models.prices import Prices
 
 OPENAI = "https://api.openai.com/v1"
@@ -90,3 +92,13 @@ def test_a_wrong_list_is_one_sentence(tmp_path: Path, text: str, words: str) -> 
 def test_a_missing_list_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         Prices.load(tmp_path / "none.yaml")
+
+
+def test_the_built_in_list_is_dated_and_its_rows_make_sense() -> None:
+    path = Path(prices.__file__).with_name("prices.json")
+    date.fromisoformat(json.loads(path.read_text())["date"])
+    rows = Prices.load().prices
+    assert len({row.model for row in rows}) == len(rows)
+    for row in rows:
+        assert row.endpoint and 0 < row.input < row.output
+        assert row.cached_input is None or row.cached_input < row.input

@@ -63,6 +63,10 @@ class Server:
 
 def client_evalkit(url: str, n: int, concurrency: int, folder: str) -> dict[str, Any]:
     """The whole way: items and ledger, requests, stored responses, a verifier's grade for each."""
+    import gc
+
+    gc.set_threshold(100_000, 10, 10)  # as the command line does it
+
     from evalkit.engine import Budget, Engine, Job
     from evalkit.models import ModelSettings, Request, Sampling
     from evalkit.models.endpoint import EndpointModel

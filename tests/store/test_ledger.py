@@ -81,7 +81,7 @@ def test_stored_reply_comes_back_as_it_was(world: World) -> None:
     )
     row = world.row(0, outcome=reply)
     (response,) = world.ledger.add_responses(world.run, [row])
-    found = world.ledger.find_responses([row.request_key, "absent"])
+    found = world.ledger.find_responses([row.request_key, request_key("absent")])
     assert list(found) == [row.request_key]
     stored = found[row.request_key]
     assert (stored.id, stored.item_id, stored.cost) == (response, world.items[0], 0.5)
@@ -134,10 +134,10 @@ def test_failure_is_replaced_by_a_later_success(world: World) -> None:
 
 def test_answer_found_by_a_later_run_mends_the_earlier_one_and_is_paid_once(world: World) -> None:
     ledger = world.ledger
-    ledger.add_responses(world.run, [world.row(0, error="server"), world.row(1)])
+    _, answer = ledger.add_responses(world.run, [world.row(0, error="server"), world.row(1)])
     later = ledger.start_run("later", {}, seed=0, environment={})
     ids = ledger.add_responses(later, [world.row(0)])
-    ledger.link_responses(later, [(i, world.models[0], world.dataset) for i in (*ids, 2)])
+    ledger.link_responses(later, [(i, world.models[0], world.dataset) for i in (*ids, answer)])
     assert cell(ledger, world.run) | {"n": 2, "errors": 0, "cached": 1, "cost": 0.5} == cell(ledger, world.run)
     assert cell(ledger, later) | {"n": 2, "errors": 0, "cached": 1, "cost": 0.5} == cell(ledger, later)
     check_cells(ledger)
@@ -310,4 +310,46 @@ def test_failing_batch_leaves_nothing_behind(world: World) -> None:
     assert rows_of(world.ledger, "SELECT count(*) FROM response") == [(0,)]
     assert rows_of(world.ledger, "SELECT count(*) FROM run_cell") == [(0,)]
     world.ledger.add_responses(world.run, [world.row(0)])
+    check_cells(world.ledger)
+
+
+@pytest.mark.parametrize("field", ["model_id", "item_id", "dataset_id"])
+def test_row_without_its_item_is_found_in_a_large_batch_too(world: World, field: str) -> None:
+    rows = [world.row(0, body=str(i)) for i in range(300)]
+    wrong: dict[str, Any] = {field: 999}
+    with pytest.raises(sa.exc.IntegrityError):
+        world.ledger.add_responses(world.run, [*rows, replace(world.row(1), **wrong)])
+    with pytest.raises(sa.exc.IntegrityError):
+        world.ledger.add_responses(world.run, [world.row(0, body="few"), replace(world.row(1), **wrong)])
+    assert rows_of(world.ledger, "SELECT count(*) FROM response") == [(0,)]
+    world.ledger.add_responses(world.run, rows)
+    with pytest.raises(sa.exc.IntegrityError), world.ledger.write() as connection:  # the check of each row is back
+        connection.execute(sa.text("INSERT INTO model_parent VALUES (998, 999, 'trained_from')"))
+    check_cells(world.ledger)
+
+
+def test_large_batch_of_all_kinds_of_rows(world: World) -> None:
+    other, _ = world.ledger.add_dataset("other", [question(i) for i in range(10)])
+    rng = random.Random(0)
+    rows: list[ResponseRow] = []
+    for i in range(400):
+        kind = rng.choice(["plain", "reasoned", "failed", "again"])
+        changes: dict[str, Any] = {"body": f"b{i}", "dataset": rng.choice([world.dataset, other])}
+        if kind == "again" and rows:
+            changes["body"] = rng.choice(rows).body
+        if kind == "reasoned":
+            changes["outcome"] = Reply(f"answer {i}", reasoning="because", logprobs=[[-1.0, True]])
+        rows.append(world.row(0, error="server" if kind == "failed" else None, **changes))
+    ids = world.ledger.add_responses(world.run, rows)
+    stored = rows_of(world.ledger, "SELECT id, request_key, text, reasoning FROM response")
+    by_key = {key: (response_id, text, reasoning) for response_id, key, text, reasoning in stored}
+    assert [by_key[row.request_key][0] for row in rows] == ids
+    answers: dict[str, Reply] = {}
+    for row in rows:
+        if isinstance(row.outcome, Reply):
+            answers.setdefault(row.request_key, row.outcome)
+    assert {key: text for key, (_, text, _) in by_key.items() if text} == {k: r.text for k, r in answers.items()}
+    assert {key: why for key, (_, _, why) in by_key.items() if why} == {
+        k: r.reasoning for k, r in answers.items() if r.reasoning
+    }
     check_cells(world.ledger)

@@ -128,6 +128,7 @@ def upgrade() -> None:
         Column("model_id", BIG, nullable=False),
         Column("item_id", BIG, nullable=False),
         Column("request_key", Text, nullable=False),
+        Column("key_prefix", BIG, nullable=False),
         Column("sample", BIG, nullable=False),
         Column("error_kind", Text, nullable=True),
         Column("finish_reason", Text, nullable=True),
@@ -381,7 +382,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_response_identity",
         "response",
-        [sa.text("substr(request_key, 1, 16)"), "model_id", "item_id"],
+        ["key_prefix", "model_id", "item_id"],
         unique=True,
     )
     op.create_index(
