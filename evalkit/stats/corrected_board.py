@@ -190,19 +190,18 @@ def ppi_bradley_terry(
     check_power(power)
     data = judged_battles(votes, judge, annotators, cluster)
     warnings = [*data.warnings]
-    names = np.unique(np.concatenate([data.first, data.second]))
-    i, j = np.searchsorted(names, data.first), np.searchsorted(names, data.second)
+    names, i, j = data.models, data.first, data.second
     seen = ~np.isnan(data.human)
     spoken = np.bincount(np.concatenate([i[seen], j[seen]]), minlength=len(names))
     core, left_out = _comparable(i, j, seen, spoken)
     warnings += label_warnings(len(seen), int(seen.sum()), int(np.isnan(data.judge).sum()))
     if len(left_out):
-        text = list_names([str(names[k]) for k in left_out])
+        text = list_names([names[k] for k in left_out])
         warnings.append(f"Not rated: {text}: no human verdict links them to the other models.")
-    few = [str(names[k]) for k in core if spoken[k] < _FEW_VOTES]
+    few = [names[k] for k in core if spoken[k] < _FEW_VOTES]
     if few:
         warnings.append(f"Fewer than {_FEW_VOTES} human verdicts on {list_names(few)}: rough intervals.")
-    rated = [str(names[k]) for k in core]
+    rated = [names[k] for k in core]
     if anchor is not None and anchor not in rated:
         raise UserError(f"the anchor model {anchor!r} is not among the rated ones ({list_names(rated) or 'none'}).", 2)
     boards = [
@@ -232,7 +231,7 @@ def ppi_bradley_terry(
     spread[:m, :m] = covariance
     clusters = f"clustered by {cluster}" if cluster else "battles taken as independent"
     return CorrectedBoard(
-        models=tuple(str(names[everyone[k]]) for k in order),
+        models=tuple(names[everyone[k]] for k in order),
         rating=full[order],
         lower=np.nan_to_num(limits[0], nan=-np.inf, neginf=-np.inf),
         upper=np.nan_to_num(limits[1], nan=np.inf, posinf=np.inf),

@@ -10,7 +10,7 @@ import pandas as pd
 from evalkit.errors import UserError
 from evalkit.stats.battles import UNREADABLE, battle_labels, matching
 from evalkit.stats.correction import FEW_LABELS, CorrectedMean, check_power, label_warnings, ppi_mean, shared_power
-from evalkit.stats.votes import FloatArray, IntArray, factorize, list_names
+from evalkit.stats.votes import FloatArray, IntArray, code_names, factorize, list_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,15 +18,17 @@ class JudgedBattles:
     """Battles with the judge's and the humans' scores of the first model, NaN where there is none.
 
     Attributes:
-        first, second: Names, shape (battles,).
+        models: Names in sorted order.
+        first, second: Codes of the models, shape (battles,).
         judge, human: Mean scores, shape (battles,).
         unit: Cluster codes, shape (battles,).
         judge_names, human_names: The annotators that the globs matched.
         warnings: Sentences.
     """
 
-    first: np.ndarray[tuple[int], np.dtype[np.object_]]
-    second: np.ndarray[tuple[int], np.dtype[np.object_]]
+    models: tuple[str, ...]
+    first: IntArray
+    second: IntArray
     judge: FloatArray
     human: FloatArray
     unit: IntArray
@@ -100,22 +102,24 @@ def ppi_win_rate(
         UserError: As `battles.battle_labels`, a glob matches nobody, or `cluster` is not a column of battles.
     """
     data = judged_battles(votes, judge, annotators, cluster)
+    n = len(data.first)
+    side = np.concatenate([data.first, data.second])
+    order = np.argsort(side, kind="stable")
+    ends = np.cumsum(np.bincount(side, minlength=len(data.models)))
     samples = []
-    models = sorted(set(data.first) | set(data.second))
-    for model in models:
-        is_first, rows = data.first == model, (data.first == model) | (data.second == model)
-        f, y = (np.where(is_first, s, 1.0 - s)[rows] for s in (data.judge, data.human))
+    for entries in np.split(order, ends[:-1]):
+        rows, is_first = entries % n, entries < n
+        f, y = (np.where(is_first, score[rows], 1.0 - score[rows]) for score in (data.judge, data.human))
         samples.append((f, y, np.unique(data.unit[rows], return_inverse=True)[1]))
     check_power(power)
     chosen = shared_power(samples) if power is None else power
     found = [
         (model, ppi_mean(f, y, power=chosen, clusters=unit, confidence=confidence))
-        for model, (f, y, unit) in zip(models, samples, strict=True)
+        for model, (f, y, unit) in zip(data.models, samples, strict=True)
     ]
     found.sort(key=lambda pair: (np.isnan(pair[1].value), -pair[1].value))
     short = [model for model, rate in found if rate.n_labelled < FEW_LABELS]
-    n, labelled = len(data.judge), int((~np.isnan(data.human)).sum())
-    failed = int(np.isnan(data.judge).sum())
+    labelled, failed = int((~np.isnan(data.human)).sum()), int(np.isnan(data.judge).sum())
     warnings = [*data.warnings, *label_warnings(n, labelled, failed)]
     if short:
         warnings.append(f"Fewer than {FEW_LABELS} human verdicts on {list_names(short)}: rough intervals.")
@@ -143,7 +147,7 @@ def judged_battles(votes: pd.DataFrame, judge: str, annotators: str, cluster: st
     seen[found.battle[np.isin(found.annotator, sides[0]) | labelled]] = True
     battles = found.battles[seen]
     unit = np.arange(len(battles)) if cluster is None else factorize(battles[cluster])[0]
-    names = [battles[side].to_numpy(dtype=object) for side in ("first", "second")]
+    models, sides_of = code_names(battles["first"], battles["second"])
     scores = [found.scores(side)[seen] for side in sides]
     who = [tuple(found.annotators[i] for i in side) for side in sides]
-    return JudgedBattles(names[0], names[1], scores[0], scores[1], unit, who[0], who[1], found.warnings)
+    return JudgedBattles(models, sides_of[0], sides_of[1], scores[0], scores[1], unit, who[0], who[1], found.warnings)
