@@ -154,13 +154,17 @@ def judge_agreement(
         own = reference if among else join_orders(coded.take(np.flatnonzero(coded.annotator == code)))
         left, right = matches(own, None if among else reference)
         if not len(left):
-            whom = f"two of {annotators}" if among else f"{judge} and {annotators}"
-            warnings.append(f"No verdict of {whom} is on the same {_fields(coded)}.")
+            same = f"on the same {_fields(coded)}"
+            text = f"No two humans voted {same}." if among else f"No verdict of {judge} and human vote are {same}."
+            warnings.append(text)
         labels = group_of[own.row[left]]
         for group in sorted(set(labels.tolist()), key=_natural) or ["all"]:
             at = labels == group
             x, y = own.outcome[left[at]], reference.outcome[right[at]]
-            rows.append(_row(judge, annotators, group, _compare(x, y, own.item[left[at]], among, confidence)))
+            found = _compare(x, y, own.item[left[at]], among, confidence)
+            rows.append(_row(judge, annotators, group, found))
+            if found.n > found.n_failed and not np.isfinite(found.kappa.lower):
+                warnings.append(f"{judge}, {group}: no interval of kappa. {found.kappa.warnings[0]}")
     judged = [row for row in rows if row.judge != HUMANS]
     n, failed = sum(row.n for row in judged), sum(row.n_failed for row in judged)
     if failed:

@@ -136,7 +136,8 @@ def audit_judge(
     require_columns(votes, ["item_id", "model_a", "model_b", "winner", "annotator"], "votes")
     coded = code_verdicts(votes)
     if judge not in coded.annotators:
-        raise UserError(f"the judge {judge!r} has no verdicts; the annotators are {list_names(coded.annotators)}.")
+        there = list_names(coded.annotators) or "not named"
+        raise UserError(f"the judge {judge!r} has no verdicts; the annotators are {there}.")
     code = coded.annotators.index(judge)
     is_human = np.zeros(len(coded.annotators) + 1, dtype=np.bool_)
     if human != "*":
@@ -153,7 +154,7 @@ def audit_judge(
     if responses is not None:
         ratio, without = log_length_ratio(own, tallies, responses)
         if without:
-            warnings.append(f"{without} battles are in no check of length: a response of theirs is not there.")
+            warnings.append(f"Battles in no check of length, for want of a response: {without:,}.")
     family = family_of(judge if model is None or judge in (families or {}) else model, families)
     found = [
         *length_checks(tallies, ratio, confidence),
@@ -197,7 +198,7 @@ def _swaps(own: Verdicts, confidence: float) -> AuditRow:
     )
     flag: Flag = "ok" if same.lower > 0.5 else "concern"
     if flag == "concern":
-        sentence += " That is no more than a coin's half."
+        sentence += " That is not shown to be more than a coin's half."
     return AuditRow("swap_consistency", same.value, same.lower, same.upper, found.n, found.n_failed, flag, sentence)
 
 
@@ -235,7 +236,9 @@ def _null(models: tuple[str, ...], name: str | None, tallies: Tallies, confidenc
     if not found.n - found.n_failed:
         return _unmeasured("null_model", f"{name} is in no battle with a readable verdict.", found.n, found.n_failed)
     flag: Flag = "ok" if found.upper < 0.5 else "concern"
-    says = "pass" if flag == "ok" else "fail: a constant answer must not win"
+    says = "fail: a constant answer must not win" if found.value >= 0.5 else "pass"
+    if found.value < 0.5 <= found.upper:
+        says = "not shown to lose, with so few battles"
     sentence = f"{name}, a constant answer, wins {found.value:.1%} (ties half): {says}."
     return AuditRow("null_model", found.value, found.lower, found.upper, found.n, found.n_failed, flag, sentence)
 
@@ -285,7 +288,8 @@ def _from(found: Found, humans: bool) -> AuditRow:
     flag: Flag = "no test"
     sentence = found.sentence
     if found.null is not None:
-        flag = "ok" if found.lower <= found.null <= found.upper else "concern"
+        if np.isfinite(found.lower):
+            flag = "ok" if found.lower <= found.null <= found.upper else "concern"
         sentence += f" ({_p(found.p_value)})"
     return AuditRow(found.check, found.value, found.lower, found.upper, found.n, found.n_failed, flag, sentence + ".")
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from evalkit.errors import UserError
-from evalkit.stats.delta import cluster_codes, clustered_se, t_interval
+from evalkit.stats.delta import cluster_codes, clustered_se, mean_interval
 from evalkit.stats.intervals import wilson
 from evalkit.stats.votes import FloatArray, IntArray
 
@@ -198,14 +198,14 @@ def reliability_curve(
     ece = max(0.0, plain - float(_fold(gap, width) @ size) / n)
     signed = np.sign(gap)[place] * error
     se, _ = clustered_se((signed - signed.mean()) / n, where)
-    lower, upper = t_interval(ece, se, g, confidence)
+    lower, upper = mean_interval(ece, se, g, confidence)
     p_value = _hotelling(gap, covariance, g)
     if not p_value < 1 - confidence:
         lower = 0.0
     squared = error**2
     brier = float(squared.mean())
     brier_se, _ = clustered_se((squared - brier) / n, where)
-    brier_lower, brier_upper = t_interval(brier, brier_se, g, confidence)
+    brier_lower, brier_upper = mean_interval(brier, brier_se, g, confidence)
     points = [
         Bin(float(low[i]), float(high[i]), float(mean[i]), float(share[i]), *_wilson(share[i], size[i], confidence))
         for i in range(b)

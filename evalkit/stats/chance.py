@@ -316,6 +316,9 @@ def _coefficient(
         lower, upper = ratio_interval(value, se, g, confidence)
         if g < 2:
             warnings.append("All items are of one cluster: there is no interval.")
+        elif se == 0:
+            lower = upper = float("nan")
+            warnings.append("Nothing varies, as where one side always says the same: there is no interval.")
     if n - n_used:
         warnings.append(f"{n - n_used} of {n} items have fewer than two readable ratings; they are in n only.")
     method = f"{name}; delta-method interval on the log of observed over expected disagreement, {g} clusters"

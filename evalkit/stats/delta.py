@@ -59,6 +59,14 @@ def t_interval(value: float, se: float, clusters: int, confidence: float) -> tup
     return value - width, value + width
 
 
+def mean_interval(value: float, se: float, clusters: int, confidence: float) -> tuple[float, float]:
+    """The t interval of a mean within -1 to 1; where nothing varies, the error that Wilson's leaves with G trials."""
+    if se != 0:
+        return t_interval(value, se, clusters, confidence)
+    error = 1 - wilson(clusters, clusters, confidence)[0]
+    return value - error, value + error
+
+
 def t_test(difference: float, se: float, clusters: int) -> float:
     """Two-sided p-value of difference / SE with G - 1 degrees of freedom; NaN where the standard error is 0 or NaN."""
     return float(two_sided_p(np.array([difference / se]), clusters - 1.0)[0]) if se > 0 else float("nan")

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from evalkit.errors import UserError
-from evalkit.stats.delta import clustered_se, t_interval, t_test, wilson_interval
+from evalkit.stats.delta import clustered_se, mean_interval, t_interval, t_test, wilson_interval
 from evalkit.stats.verdicts import FAILED, BoolArray, Verdicts
 from evalkit.stats.votes import (
     A_WINS,
@@ -127,8 +127,7 @@ def weighted_mean(
     """Mean over the judge's readable verdicts on some battles, from sums by battle, clustered by item.
 
     sum_b total_b / sum_b w_b, w_b the readable verdicts on battle b; influence (total_b - w_b mean) / sum w. Wilson's
-    interval for a rate (`delta.wilson_interval`); for a difference of rates the t interval, and where nothing varies
-    the error that Wilson's leaves with one trial an item.
+    interval for a rate (`delta.wilson_interval`); for a difference of rates the t interval (`delta.mean_interval`).
 
     Args:
         those: The battles.
@@ -146,11 +145,8 @@ def weighted_mean(
     se, g = clustered_se(((total - weight * mean) / n)[used], those.item[used])
     if rate:
         lower, upper = wilson_interval(mean, se, g, confidence)
-    elif se == 0:
-        error = 1 - wilson_interval(1.0, 0.0, g, confidence)[0]
-        lower, upper = mean - error, mean + error
     else:
-        lower, upper = t_interval(mean, se, g, confidence)
+        lower, upper = mean_interval(mean, se, g, confidence)
     p = float("nan") if null is None else t_test(mean - null, se, g)
     return Found(check, mean, lower, upper, round(n) + failed, failed, null, p, "")
 

@@ -193,8 +193,12 @@ def test_judges_against_humans_by_hand() -> None:
     assert frame.loc["llm-quick", "agreement"] == 3 / 8
     assert frame.loc["humans", ["n", "agreement", "n_no_ties"]].tolist() == [4, 2 / 4, 2]
     assert (result.n, result.n_failed) == (16, 2)
-    assert result.warnings == ("2 of 16 pairs of verdicts have no readable verdict; they are in n and in no share.",)
-    assert (frame["kappa_lower"] <= frame["kappa"]).all() and (frame["kappa"] <= frame["kappa_upper"]).all()
+    assert "2 of 16 pairs of verdicts have no readable verdict; they are in n and in no share." in result.warnings
+    assert (frame["kappa_lower"] <= frame["kappa"])[["llm-careful", "humans"]].all()
+    assert (frame["kappa"] <= frame["kappa_upper"])[["llm-careful", "humans"]].all()
+    # quick always says the same, so its kappa is 0 whatever the humans say.
+    assert frame.loc["llm-quick", "kappa"] == 0 and np.isnan(frame.loc["llm-quick", "kappa_lower"])
+    assert any(text.startswith("llm-quick, all: no interval of kappa. Nothing varies") for text in result.warnings)
 
 
 def test_stars_stand_for_the_kinds() -> None:
@@ -252,7 +256,7 @@ def test_no_shared_battle_is_a_row_and_a_warning() -> None:
     frame.loc[frame["annotator_kind"] == "human", "item_id"] += 100
     result = judge_agreement(frame, judges="llm-quick")
     assert result.rows[0].n == 0 and np.isnan(result.rows[0].agreement) and np.isnan(result.rows[0].kappa)
-    assert "No verdict of llm-quick and * is on the same item_id, turn, pair of models." in result.warnings
+    assert "No verdict of llm-quick and human vote are on the same item_id, turn, pair of models." in result.warnings
 
 
 def test_a_verdict_without_a_model_ends_in_a_sentence() -> None:

@@ -164,6 +164,24 @@ def test_what_cannot_be_measured_is_said() -> None:
     assert "no probability" in missing.loc["brier", "verdict"]
 
 
+def test_few_and_alike_verdicts_have_wide_limits_and_no_false_alarm() -> None:
+    columns = ["item_id", "model_a", "model_b", "winner", "annotator", "annotator_kind", "order", "probability"]
+    alike = [
+        (i, "j", "y", "model_a", who, kind, "ab", 0.9)
+        for i in range(6)
+        for who, kind in (("j", "judge"), ("h", "human"))
+    ]
+    table = rows(audit_judge(pd.DataFrame(alike, columns=columns), "j", null_model="y"))
+    assert table.loc["self_preference", ["value", "flag"]].tolist() == [0, "ok"]
+    assert table.loc["self_preference", "lower"] < -0.3 and table.loc["self_preference", "upper"] > 0.3
+    assert table.loc["null_model", ["value", "flag"]].tolist() == [0, "ok"]
+    assert 0.3 < table.loc["null_model", "upper"] < 0.5
+    assert table.loc["brier", "lower"] < 0.01 < table.loc["brier", "upper"]
+    one = rows(audit_judge(pd.DataFrame(alike[:2], columns=columns), "j", null_model="y"))
+    assert one.loc["self_preference", "flag"] == "no test"
+    assert "not shown to lose" in one.loc["null_model", "verdict"]
+
+
 def test_families_and_the_model_behind_the_judge_can_be_given() -> None:
     votes, _ = battles(800, 8)
     audit = audit_judge(votes, "judge-xl", model="keen", families={"keen": "z", "sharp": "z", "judge-xl": "z"})
@@ -181,7 +199,7 @@ def test_lengths_come_from_texts_and_missing_ones_are_counted() -> None:
     as_text = texts.astype({"item_id": str})
     pd.testing.assert_frame_equal(rows(audit_judge(votes, "judge-xl", responses=as_text)), expected)
     audit = audit_judge(votes, "judge-xl", responses=texts[texts["model"] != "mild"])
-    assert "are in no check of length" in audit.warnings[0]
+    assert audit.warnings[0].startswith("Battles in no check of length, for want of a response: ")
     assert rows(audit).loc["verbosity", "n"] < expected.loc["verbosity", "n"]
 
 
