@@ -87,7 +87,7 @@ def rateable_group(
         by the prior.
     """
     beats = wins > 0
-    if len(models) > 1 and _reaches_all(beats) and _reaches_all(beats.T):
+    if len(models) > 1 and strongly_connected(beats):
         return np.arange(len(models)), (tuple(models),), ()
     lost, won = wins.sum(axis=0), wins.sum(axis=1)
     island = np.asarray(csgraph.connected_components(beats, directed=False)[1], dtype=np.int64)
@@ -147,6 +147,11 @@ def _largest(models: Sequence[str], wins: FloatArray, group: IntArray) -> IntArr
     within = np.bincount(group, (wins * (group[:, None] == group)).sum(axis=1), minlength=len(size))
     best = [g for g in np.flatnonzero(size == size.max()).tolist() if within[g] == within[size == size.max()].max()]
     return np.flatnonzero(group == min(best, key=lambda g: min(models[i] for i in np.flatnonzero(group == g).tolist())))
+
+
+def strongly_connected(edges: NDArray[np.bool_]) -> bool:
+    """Whether every node has a path to every other along `edges`, shape (m, m), m at least 1."""
+    return _reaches_all(edges) and _reaches_all(edges.T)
 
 
 def _reaches_all(edges: NDArray[np.bool_]) -> bool:

@@ -70,6 +70,7 @@ def estimate(
     half: Sequence[int],
     drawn: Sequence[int],
     prior: Prior,
+    start: FloatArray | None = None,
 ) -> Estimate:
     """Fit the strengths, with the tie parameter and the prior where asked.
 
@@ -80,8 +81,8 @@ def estimate(
         half: Outcomes counted in `wins` as half a win each way.
         drawn: Outcomes counted in `tied`.
         prior: `none` or `empirical-bayes`.
+        start: Strengths to start from, shape (m,).
     """
-    start: FloatArray | None = None
 
     def fit_at(precision: float) -> TieFit:
         nonlocal start

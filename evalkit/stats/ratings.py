@@ -12,9 +12,21 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from evalkit.errors import UserError
+from evalkit.stats.bootstrap import MIN_ROUNDS, Bootstrap, bootstrap_strengths, percentile_limits
 from evalkit.stats.bradley_terry import rateable_group, win_matrix
+from evalkit.stats.elo_scale import ELO as ELO
+from evalkit.stats.elo_scale import interval_half_width, to_elo
 from evalkit.stats.estimate import Prior, TiePolicy, block, estimate, sandwich, tie_matrix
-from evalkit.stats.ranks import critical_value, rank_ranges, two_sided_p
+from evalkit.stats.ranks import (
+    BoolArray,
+    RankMethod,
+    critical_value,
+    rank_words,
+    ranks_of,
+    significance_groups,
+    told_apart,
+    two_sided_p,
+)
 from evalkit.stats.ties import TieModel, TieParameter, tie_diagnoses, tie_parameter
 from evalkit.stats.votes import (
     A_WINS,
@@ -30,8 +42,6 @@ from evalkit.stats.votes import (
     list_names,
     require_columns,
 )
-
-ELO = 400.0 / float(np.log(10.0))
 
 BothBadPolicy = Literal["half", "drop"]
 Interval = Literal["sandwich", "bootstrap"]
@@ -71,6 +81,7 @@ class Ratings:
         rank_low, rank_high: Best and worst rank the model may hold, 1 is best (`ranks` says at which error rate).
         votes: Votes the model took part in, after the tie policy.
         covariance: Of the ratings, squared Elo points, shape (m, m); NaN for models that cannot be placed.
+        better: Shape (m, m), True where the row's model is found better than the column's, as `ranks` says.
         method, ties, both_bad, reference, interval, ranks: What was done, for printing beside the numbers.
         confidence: Level of the intervals and of the rank ranges.
         n: Votes counted, after the tie policy.
@@ -97,6 +108,7 @@ class Ratings:
     rank_high: IntArray
     votes: IntArray
     covariance: FloatArray
+    better: BoolArray
     method: str
     ties: str
     both_bad: str
@@ -127,6 +139,10 @@ class Ratings:
         """Columns model, rating, lower, upper, rank_low, rank_high, votes; best first."""
         names = ("rating", "lower", "upper", "rank_low", "rank_high", "votes")
         return pd.DataFrame({"model": list(self.models), **{name: getattr(self, name) for name in names}})
+
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Significance groups: two models share one if, and only if, neither is found better."""
+        return tuple(tuple(self.models[i] for i in group) for group in significance_groups(self.better))
 
     def difference(self, a: str, b: str) -> Difference:
         """Rating of `a` minus rating of `b`, with the interval of the difference itself.
@@ -163,7 +179,12 @@ def bradley_terry(
     weights: ArrayLike | None = None,
     min_votes: int = 0,
     confidence: float = 0.95,
+    interval: Interval = "sandwich",
+    rounds: int = MIN_ROUNDS,
+    ranks: RankMethod = "family-wise",
     prior: Prior = "none",
+    start: Ratings | None = None,
+    seed: int = 0,
 ) -> Ratings:
     """Bradley-Terry ratings on the Elo scale.
 
@@ -176,7 +197,9 @@ def bradley_terry(
     M the summed outer products of the votes' scores, from the counts alone, times n / (n - models + 1). With
     `cluster`, M sums the scores within a cluster first, times G / (G - 1) for G clusters (CR1: Liang & Zeger 1986,
     Biometrika 73:13-22), and t has G* - 1 degrees of freedom, G* = (sum n_g)^2 / sum n_g^2 the effective number of
-    clusters of n_g votes (Kish 1965). Use it when votes share items or voters.
+    clusters of n_g votes (Kish 1965). Use it when votes share items or voters. `interval="bootstrap"`: bias-corrected
+    percentiles of the Poisson bootstrap (`evalkit.stats.bootstrap`), votes taken as independent; the covariance is
+    that of its rounds.
 
     The maximum exists only among models linked by wins in both directions (Ford 1957, Amer. Math. Monthly
     64:28-33). The largest such group is rated, from the battles within it: the exact limit of the likelihood. Every
@@ -198,15 +221,26 @@ def bradley_terry(
         cluster: Column of `votes` with the sampling unit (item_id, annotator).
         weights: Weight of each vote, shape (votes,).
         min_votes: Models with fewer votes are left out, with a diagnosis.
-        confidence: Level of the intervals; rank ranges hold together at this level (Holm).
+        confidence: Level of the intervals; 1 - confidence is the error rate of the rank ranges.
+        interval: `sandwich` or `bootstrap`.
+        rounds: Of the bootstrap, 1,000 or more.
+        ranks: How models are told apart (`evalkit.stats.ranks.told_apart`): `family-wise` (max-t step-down),
+            `false-discovery` (Benjamini-Hochberg) or the legacy rule `overlap`.
         prior: `none` or `empirical-bayes`.
+        start: An earlier board of mostly the same models, to start Newton's method from: the same result sooner.
+        seed: Of the bootstrap and of the simulation behind the family-wise ranks.
 
     Raises:
         UserError: An unknown policy, a missing column or cluster value, an anchor that is not rated, a negative
-            weight, or clusters or weights asked of bare counts.
+            weight, clusters or weights asked of bare counts, or a bootstrap of under 1,000 rounds, or with clusters or
+            a prior.
     """
     policy_bad: TiePolicy = both_bad or ties
-    _check_options(ties, both_bad, confidence, prior)
+    _check_options(ties, both_bad, confidence, prior, interval, ranks)
+    if interval == "bootstrap" and (cluster is not None or prior != "none"):
+        raise UserError(
+            "the bootstrap takes the votes as independent and has no prior; use the sandwich with a cluster or a prior."
+        )
     coded = None
     if isinstance(votes, VoteCounts):
         if cluster is not None or weights is not None:
@@ -230,44 +264,68 @@ def bradley_terry(
         diagnoses += found
         if any(diagnosis.kind == "ties_separate" for diagnosis in found):
             core = core[:0]
-    fitted = estimate(block(wins, core), block(tied, core), tie_model, half, drawn, prior)
+    place = _start_from(start, [counts.models[i] for i in core], block(wins, core))
+    fitted = estimate(block(wins, core), block(tied, core), tie_model, half, drawn, prior, place)
     if not fitted.fit.converged:
         sentence = f"Newton's method did not converge in {fitted.fit.iterations} steps: do not use these ratings."
         diagnoses.append(Diagnosis("not_converged", sentence))
 
-    variance, df, interval, few = sandwich(fitted, counts, core, coded, votes, cluster)
+    resampled: Bootstrap | None = None
+    if interval == "bootstrap":
+        resampled = bootstrap_strengths(counts, core, half, drawn, fitted.fit, tie_model, rounds=rounds, seed=seed)
+        variance, df, words, few = (
+            resampled.covariance(tie_model is not None),
+            np.inf,
+            resampled.words,
+            resampled.doubts,
+        )
+    else:
+        variance, df, words, few = sandwich(fitted, counts, core, coded, votes, cluster)
     diagnoses += few
     m, k = len(counts.models), len(core)
     names = [counts.models[i] for i in core]
     rating, covariance = np.full(m, np.nan), np.full((m, m), np.nan)
-    rating[core], covariance[np.ix_(core, core)] = _to_elo(fitted.fit.strength, variance[:k, :k], names, anchor, center)
+    rating[core], covariance[np.ix_(core, core)] = to_elo(fitted.fit.strength, variance[:k, :k], names, anchor, center)
     order = np.array(
         sorted(range(m), key=lambda i: (np.isnan(rating[i]), -rating[i], counts.models[i])), dtype=np.int64
     )
     rating, covariance = rating[order], covariance[np.ix_(order, order)]
     models = tuple(counts.models[i] for i in order)
     critical = critical_value(confidence, df)
-    half_width, still = _half_width(covariance, models, anchor, critical)
+    half_width, still = interval_half_width(covariance, models, anchor, critical)
     diagnoses += still
     tested = np.where(np.isfinite(half_width), rating, np.nan)  # without an interval nothing can be told apart
-    rank_low, rank_high = rank_ranges(tested, covariance, df, 1.0 - confidence)
+    lower = np.nan_to_num(rating - half_width, nan=-np.inf, neginf=-np.inf)
+    upper = np.nan_to_num(rating + half_width, nan=np.inf, posinf=np.inf)
+    deviations = None
+    if resampled is not None and k:
+        values = np.full((rounds, m), np.nan)
+        reference = resampled.strength[:, [names.index(anchor)]] if anchor else 0.0
+        values[:, core] = center + ELO * (resampled.strength - reference)
+        values = values[:, order]
+        lower[:k], upper[:k] = percentile_limits(values[:, :k], rating[:k], confidence)
+        lower[np.isinf(half_width)], upper[np.isinf(half_width)] = -np.inf, np.inf
+        deviations = (values - rating)[resampled.defined]
+    better = told_apart(tested, covariance, df, 1.0 - confidence, ranks, seed, deviations)
+    rank_low, rank_high = ranks_of(better)
     outcomes = counts.votes.sum(axis=(0, 1))
     n = round(outcomes[used].sum())
     return Ratings(
         models=models,
         rating=rating,
-        lower=np.nan_to_num(rating - half_width, nan=-np.inf, neginf=-np.inf),
-        upper=np.nan_to_num(rating + half_width, nan=np.inf, posinf=np.inf),
+        lower=lower,
+        upper=upper,
         rank_low=rank_low,
         rank_high=rank_high,
         votes=counts.votes_by_model(used)[order],
         covariance=covariance,
+        better=better,
         method="Bradley-Terry" if prior == "none" else "Bradley-Terry, empirical Bayes",
         ties=ties,
         both_bad=policy_bad,
         reference=f"{anchor} = {center:g}" if anchor else f"mean of the rated models = {center:g}",
-        interval=f"{interval}, {confidence:.0%}",
-        ranks=f"tests of all pairwise differences, Holm, family-wise error {1.0 - confidence:.0%}",
+        interval=f"{words}, {confidence:.0%}",
+        ranks=rank_words(ranks, 1.0 - confidence),
         confidence=confidence,
         n=n,
         n_excluded=counts.n_excluded,
@@ -296,42 +354,25 @@ def _prior_words(deviation: float | None) -> str:
     )
 
 
-def _check_options(ties: str, both_bad: str | None, confidence: float, prior: str) -> None:
+def _start_from(start: Ratings | None, models: Sequence[str], wins: FloatArray) -> FloatArray | None:
+    """Strengths of an earlier board; models new to it start at their odds against the field."""
+    if start is None:
+        return None
+    known = dict(zip(start.models, (start.rating - np.nanmean(start.rating)) / ELO, strict=True))
+    won, lost = wins.sum(axis=1), wins.sum(axis=0)
+    place = np.array([known.get(name, np.nan) for name in models], dtype=np.float64)
+    return np.where(np.isfinite(place), place, np.log((won + 0.5) / (lost + 0.5)))
+
+
+def _check_options(ties: str, both_bad: str | None, confidence: float, prior: str, interval: str, ranks: str) -> None:
     for name, value, allowed in (
         ("policy for ties", ties, get_args(TiePolicy)),
         ("policy for both_bad", both_bad or "half", get_args(BothBadPolicy)),
         ("prior", prior, get_args(Prior)),
+        ("interval", interval, get_args(Interval)),
+        ("method of the ranks", ranks, get_args(RankMethod)),
     ):
         if value not in allowed:
             raise UserError(f"the {name} is {value!r}; it must be one of {', '.join(allowed)}.", code=2)
     if not 0.0 < confidence < 1.0:
         raise UserError(f"the confidence is {confidence}; it must lie between 0 and 1, such as 0.95.", code=2)
-
-
-def _to_elo(
-    strength: FloatArray, covariance: FloatArray, names: Sequence[str], anchor: str | None, center: float
-) -> tuple[FloatArray, FloatArray]:
-    """Elo points around the reference; shifting by a model's own strength changes the covariance too."""
-    shift = np.eye(len(names))
-    if anchor is not None:
-        if anchor not in names:
-            rated = list_names(names) or "none"
-            raise UserError(f"the anchor model {anchor!r} is not among the rated models ({rated}).", code=2)
-        shift[:, list(names).index(anchor)] -= 1.0
-    return center + ELO * (shift @ strength), ELO**2 * (shift @ covariance @ shift.T)
-
-
-def _half_width(
-    covariance: FloatArray, models: Sequence[str], anchor: str | None, critical: float
-) -> tuple[FloatArray, list[Diagnosis]]:
-    """Half-widths of the intervals; infinite (and diagnosed) where the votes show no variation to judge from."""
-    error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    fixed = np.array([name == anchor for name in models], dtype=np.bool_)
-    still = (error < 1e-6) & ~fixed
-    # With one cluster the scores sum to zero by construction; that case has its own diagnosis.
-    named = still & np.isfinite(critical)
-    names = tuple(name for name, flag in zip(models, named, strict=True) if flag)
-    # An infinite critical value times the anchor's zero error is zero, not NaN.
-    width = np.where(still, np.inf, np.where(fixed, 0.0, critical) * error)
-    sentence = f"No interval for {list_names(names)}: the votes show no variation, such as ties only."
-    return width, [Diagnosis("no_variation", sentence, names, len(names))] if names else []

@@ -39,6 +39,7 @@ DiagnosisKind = Literal[
     "no_ties",
     "ties_separate",
     "few_clusters",
+    "undefined_rounds",
     "not_converged",
 ]
 
