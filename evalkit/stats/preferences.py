@@ -165,9 +165,9 @@ def length_checks(tallies: Tallies, ratio: FloatArray | None, confidence: float)
         ratio: Log of the first answer's length over the second's, NaN unknown, shape (battles,); None for no lengths.
     """
     names = ("length_preference", "verbosity", "length_slope", "length_slope_excess")
-    if ratio is None:
+    if ratio is None or not np.isfinite(ratio).any():
         nan = float("nan")
-        why = "no responses, so no lengths."
+        why = "no responses, so no lengths." if ratio is None else "no battle has a response on both sides."
         return [Found(name, nan, nan, nan, 0, 0, None, nan, "", why) for name in names]
     differs = np.isfinite(ratio) & (ratio != 0)
     those, x = (tallies, ratio) if differs.all() else (tallies.take(np.flatnonzero(differs)), ratio[differs])

@@ -201,6 +201,8 @@ def test_lengths_come_from_texts_and_missing_ones_are_counted() -> None:
     audit = audit_judge(votes, "judge-xl", responses=texts[texts["model"] != "mild"])
     assert audit.warnings[0].startswith("Battles in no check of length, for want of a response: ")
     assert rows(audit).loc["verbosity", "n"] < expected.loc["verbosity", "n"]
+    strangers = rows(audit_judge(votes, "judge-xl", responses=texts.assign(model="someone")))
+    assert strangers.loc["verbosity", "verdict"] == "Not measured: no battle has a response on both sides."
 
 
 @pytest.mark.parametrize(
