@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 
-from simulated_coverage import by_voter, corrected, iid
+from simulated_coverage import by_voter, calibrated, corrected, iid
 
 # Share of intervals that must contain the truth: at least, at most. Others are printed for comparison.
 ASKED = {
@@ -18,6 +18,8 @@ ASKED = {
     "clustered by voter": (0.91, 1.0),
     "PPI++ board": (0.94, 1.0),
     "PPI++ win rate": (0.94, 1.0),
+    "Rogan-Gladen": (0.94, 1.0),
+    "judge's share": (0.0, 0.005),
     "judge's board": (0.0, 0.005),
     "judge's win rate": (0.0, 0.005),
 }
@@ -33,6 +35,7 @@ def main() -> int:
         "250 heavy-tailed voters with personal taste, 8 models": lambda: by_voter(given.rounds, given.seed),
         "a judge on 2,000 battles, humans on 200, 6 models": lambda: corrected(given.rounds, given.seed),
         "the same, 8 models": lambda: corrected(given.rounds, given.seed, m=8),
+        "a judge's share of 2,000 items, humans on 200": lambda: calibrated(given.rounds, given.seed),
         "a judge on 400 items of 5 battles, humans on 40 items, clustered by item": lambda: corrected(
             given.rounds, given.seed, items=400, labelled=40, battles=5
         ),

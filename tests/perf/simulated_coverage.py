@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.stats.bradley_terry import fit
 from evalkit.stats.corrected_board import ppi_strengths
-from evalkit.stats.correction import ppi_mean, shared_power
+from evalkit.stats.correction import ppi_mean, rogan_gladen, shared_power
 from evalkit.stats.ranks import critical_value
 from evalkit.stats.ratings import ELO, bradley_terry
 from evalkit.stats.votes import A_WINS, B_WINS, TIE, FloatArray, IntArray, VoteCounts
@@ -196,6 +196,18 @@ def corrected(
         ):
             limits = np.array([(part.lower, part.upper) for part in parts])
             tally.add(name, limits[:, 0], limits[:, 1], world.win_rate)
+    return tally.coverages()
+
+
+def calibrated(rounds: int, seed: int = 0, items: int = 2000, labelled: int = LABELS) -> list[Coverage]:
+    """A judge that finds nine of ten wins and calls three of ten losses wins, calibrated on 200 human labels."""
+    rng, tally, truth = np.random.default_rng(seed), Tally(), np.array([0.4])
+    for _ in range(rounds):
+        human = rng.random(items) < truth[0]
+        judge = (rng.random(items) < np.where(human, 0.9, 0.3)).astype(np.float64)
+        found = rogan_gladen(judge, np.where(np.arange(items) < labelled, human, np.nan))
+        tally.add("Rogan-Gladen", np.array([found.lower]), np.array([found.upper]), truth)
+        tally.add("judge's share", np.array([found.apparent.lower]), np.array([found.apparent.upper]), truth)
     return tally.coverages()
 
 

@@ -1,6 +1,6 @@
 """Intervals keep their promise in simulations (the short form of tests/perf/coverage.py, with the same worlds)."""
 
-from simulated_coverage import Coverage, by_voter, corrected, iid
+from simulated_coverage import Coverage, by_voter, calibrated, corrected, iid
 
 
 def by_name(found: list[Coverage]) -> dict[str, float]:
@@ -22,3 +22,9 @@ def test_200_human_labels_mend_a_biased_judge() -> None:
     assert share["PPI++ board"] >= 0.94
     assert share["PPI++ win rate"] >= 0.94
     assert share["judge's board"] == share["judge's win rate"] == 0.0
+
+
+def test_a_share_corrected_by_sensitivity_and_specificity() -> None:
+    share = by_name(calibrated(500, seed=2))
+    assert share["Rogan-Gladen"] >= 0.94
+    assert share["judge's share"] == 0.0
