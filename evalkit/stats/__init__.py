@@ -50,8 +50,9 @@ from evalkit.stats.power import (
     sample_size,
 )
 from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
-from evalkit.stats.ratings import Ratings, bradley_terry
+from evalkit.stats.ratings import Difference, Ratings, bradley_terry
 from evalkit.stats.reliability import Disattenuation, SplitHalf, disattenuate, split_half
+from evalkit.stats.ties import TieParameter
 from evalkit.stats.variances import VarianceComponents, variance_components
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 
@@ -73,6 +74,7 @@ __all__ = [
     "Correlations",
     "DawidSkene",
     "Diagnosis",
+    "Difference",
     "Disattenuation",
     "EloTest",
     "ErrorCorrelation",
@@ -105,6 +107,7 @@ __all__ = [
     "SplitHalf",
     "SubJury",
     "SwapConsistency",
+    "TieParameter",
     "VarianceComponents",
     "VoteCounts",
     "WinRateTest",
