@@ -22,6 +22,7 @@ OUTCOMES = ("model_a", "model_b", "tie", "both_bad")
 A_WINS, B_WINS, TIE, BOTH_BAD = range(4)
 _UNKNOWN, _MISSING = 4, 5
 _SAMPLE = 4096  # rows
+_BLOCK = 1 << 18  # rows
 
 DiagnosisKind = Literal[
     "unknown_label",
@@ -103,7 +104,7 @@ class VoteCounts:
 
     def votes_by_model(self, outcomes: Sequence[int] = range(4)) -> IntArray:
         """Number of votes each model took part in, shape (m,)."""
-        pairs = self.votes[:, :, list(outcomes)].sum(axis=2)
+        pairs = self.votes @ np.isin(np.arange(4), list(outcomes)).astype(np.float64)
         return np.asarray(np.rint(pairs.sum(axis=0) + pairs.sum(axis=1)), dtype=np.int64)
 
     def at_least(self, min_votes: int) -> VoteCounts:
@@ -274,15 +275,20 @@ def count_votes(votes: pd.DataFrame | CodedVotes, weights: ArrayLike | None = No
     """
     coded = votes if isinstance(votes, CodedVotes) else code_votes(votes, weights)
     m = len(coded.models)
-    # Bad rows get cells of their own (outcome 4 and 5, model m), so no mask is needed over the votes.
-    cell = coded.a * (m + 1)
-    cell += coded.b
-    cell *= 6
-    cell += coded.outcome
-    shape = (m + 1, m + 1, 6)
+    size, shape = (m + 1) ** 2 * 6, (m + 1, m + 1, 6)
+    step = max(_BLOCK, size)
 
     def tally(weight: FloatArray | None) -> FloatArray:
-        return np.bincount(cell, weight, minlength=(m + 1) ** 2 * 6).reshape(shape).astype(np.float64)
+        total = np.zeros(size)
+        for start in range(0, len(coded.a), step):  # in blocks that a cache holds
+            rows = slice(start, start + step)
+            # Bad rows get cells of their own (outcome 4 and 5, model m), so no mask is needed over the votes.
+            cell = coded.a[rows] * (m + 1)
+            cell += coded.b[rows]
+            cell *= 6
+            cell += coded.outcome[rows]
+            total += np.bincount(cell, None if weight is None else weight[rows], minlength=size)
+        return total.reshape(shape)
 
     raw = tally(None)
     planes = [raw] if coded.weight is None else [raw, tally(coded.weight), tally(coded.weight**2)]
@@ -291,7 +297,7 @@ def count_votes(votes: pd.DataFrame | CodedVotes, weights: ArrayLike | None = No
     for plane in kept:
         plane[np.arange(m), np.arange(m)] = 0.0
     diagnoses = _row_diagnoses(coded, raw, self_battles)
-    excluded = len(cell) - round(kept[0].sum())
+    excluded = len(coded.a) - round(kept[0].sum())
     votes_plane, weight, weight_squared = kept if len(kept) == 3 else kept * 3
     return VoteCounts(coded.models, votes_plane, weight, weight_squared, excluded, diagnoses)
 
