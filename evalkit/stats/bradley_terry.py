@@ -32,6 +32,7 @@ Slopes = dict[int, FloatArray]
 _MAX_STEPS = 100
 _STEP_TOLERANCE = 1e-9
 _SMALL = 1e-4  # log-odds
+_DENSE = 20_000_000  # scores of clusters, in numbers
 _ROUNDING = 16 * float(np.finfo(np.float64).eps)
 _EXP_RANGE = 600.0  # log-odds; beyond it exp would overflow
 
@@ -63,8 +64,11 @@ class Fit:
 
 def win_matrix(counts: FloatArray, half: Sequence[int]) -> FloatArray:
     """Wins of row over column, shape (m, m), from counts (m, m, 4); outcomes in `half` are half a win each way."""
-    shared = counts[:, :, list(half)].sum(axis=2)
-    return np.asarray(counts[:, :, A_WINS] + counts[:, :, B_WINS].T + 0.5 * (shared + shared.T), dtype=np.float64)
+    share = np.zeros((counts.shape[2], 2))  # of an outcome, for model_a and for model_b
+    share[list(half)] = 0.5
+    share[[A_WINS, B_WINS], [0, 1]] = 1.0
+    first, second = (counts @ share).transpose(2, 0, 1)
+    return np.asarray(first + second.T, dtype=np.float64)
 
 
 def rateable_group(
@@ -334,8 +338,11 @@ def meat_from_counts(weight_squared: FloatArray, slopes: Slopes, tie_slopes: Slo
         Shape (m, m), or (m + 1, m + 1) with a tie parameter.
     """
     pair = np.zeros(weight_squared.shape[:2])
-    for outcome, slope in slopes.items():
-        pair += weight_squared[:, :, outcome] * slope**2
+    distinct = {id(slope): slope for slope in slopes.values()}
+    of_slope = np.array([[id(slopes.get(k)) == own for own in distinct] for k in range(weight_squared.shape[2])])
+    shared = (weight_squared @ of_slope.astype(np.float64)).transpose(2, 0, 1)
+    for weight, slope in zip(shared, distinct.values(), strict=True):
+        pair += weight * slope**2
     strengths = _laplacian(pair + pair.T)
     if tie_slopes is None:
         return strengths
@@ -390,10 +397,15 @@ def meat_by_cluster(
     if tie_slopes is not None:
         columns.append(np.full(len(rows), m))
         values.append(np.stack([tie_slopes[k] for k in slopes])[cells] * weight)
-    places = (np.tile(unit, len(columns)), np.concatenate(columns))
+    row, column, value = np.tile(unit, len(columns)), np.concatenate(columns), np.concatenate(values)
     shape = (len(units), m + (tie_slopes is not None))
-    scores = sparse.coo_array((np.concatenate(values), places), shape=shape).tocsr()
+    if shape[0] * shape[1] <= _DENSE:
+        scores = np.bincount(row * shape[1] + column, value, minlength=shape[0] * shape[1]).reshape(shape)
+        meat = scores.T @ scores
+    else:
+        sparse_scores = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
+        meat = (sparse_scores.T @ sparse_scores).toarray()
     sizes = np.bincount(unit, minlength=1)
     g = int((sizes > 0).sum())
     effective = float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum()) if g else 0.0
-    return np.asarray((scores.T @ scores).todense()) * g / max(g - 1, 1), g, effective
+    return np.asarray(meat, dtype=np.float64) * g / max(g - 1, 1), g, effective

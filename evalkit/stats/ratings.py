@@ -308,7 +308,7 @@ def bradley_terry(
         deviations = (values - rating)[resampled.defined]
     better = told_apart(tested, covariance, df, 1.0 - confidence, ranks, seed, deviations)
     rank_low, rank_high = ranks_of(better)
-    outcomes = counts.votes.sum(axis=(0, 1))
+    outcomes = np.ones(m * m) @ counts.votes.reshape(m * m, 4)
     n = round(outcomes[used].sum())
     return Ratings(
         models=models,
@@ -356,7 +356,7 @@ def _prior_words(deviation: float | None) -> str:
 
 def _start_from(start: Ratings | None, models: Sequence[str], wins: FloatArray) -> FloatArray | None:
     """Strengths of an earlier board; models new to it start at their odds against the field."""
-    if start is None:
+    if start is None or not np.isfinite(start.rating).any():
         return None
     known = dict(zip(start.models, (start.rating - np.nanmean(start.rating)) / ELO, strict=True))
     won, lost = wins.sum(axis=1), wins.sum(axis=0)
