@@ -13,11 +13,10 @@ from evalkit.stats.bradley_terry import (
     Fit,
     Slopes,
     fit,
-    meat_by_cluster,
-    meat_from_counts,
     vote_slopes,
     with_prior,
 )
+from evalkit.stats.meat import meat_by_cluster, meat_from_counts
 from evalkit.stats.prior import STEP, prior_deviation
 from evalkit.stats.ties import TieFit, TieModel, fit_ties
 from evalkit.stats.votes import A_WINS, B_WINS, TIE, CodedVotes, Diagnosis, FloatArray, IntArray, VoteCounts
