@@ -18,12 +18,14 @@ from evalkit.stats.corrected_win_rates import CorrectedWinRates, ppi_win_rate
 from evalkit.stats.correction import CorrectedMean, RoganGladen, ppi_mean, rogan_gladen
 from evalkit.stats.correlation import Correlation, CorrelationMatrix, Correlations, Estimate, correlate, correlation
 from evalkit.stats.dawid_skene import DawidSkene, apply_dawid_skene, dawid_skene
+from evalkit.stats.elo import OnlineElo, online_elo
 from evalkit.stats.flips import FirstPlaceFlip, first_place_flip
 from evalkit.stats.grouped import GroupedRatings, grouped_ratings
 from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, share, wilson
 from evalkit.stats.juries import JuryLabels, JuryMean, JuryVerdict, JuryWeights, jury_labels, log_odds_weights
 from evalkit.stats.jury_errors import ErrorCorrelation, error_correlation
 from evalkit.stats.jury_selection import JuryComparison, SubJury, compare_juries, select_jury
+from evalkit.stats.live import LiveBoard
 from evalkit.stats.paired import (
     ModelComparison,
     PairedDifference,
@@ -89,9 +91,11 @@ __all__ = [
     "JuryMean",
     "JuryVerdict",
     "JuryWeights",
+    "LiveBoard",
     "Mean",
     "MeanTest",
     "ModelComparison",
+    "OnlineElo",
     "PairedDifference",
     "PassRate",
     "PassRates",
@@ -143,6 +147,7 @@ __all__ = [
     "krippendorff_alpha",
     "log_odds_weights",
     "minimum_detectable_effect",
+    "online_elo",
     "paired_difference",
     "parse_failures",
     "pass_at_k",

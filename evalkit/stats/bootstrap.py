@@ -217,7 +217,12 @@ def _solve(wins: FloatArray, fitted: Fit) -> tuple[FloatArray, float, int]:
     """Maximise every round's likelihood; returns strengths, the largest relative gradient and the most steps."""
     rounds, m, _ = wins.shape
     strength = np.full((rounds, m), np.nan)
-    defined = np.array([strongly_connected(beats) for beats in wins > 0], dtype=np.bool_)
+    edges = wins > 0
+    union = edges.any(axis=0)
+    # Most rounds of a dense board have every edge there is; those need no search.
+    defined = (edges == union).all(axis=(1, 2)) & strongly_connected(union)
+    for k in np.flatnonzero(~defined):
+        defined[k] = strongly_connected(edges[k])
     gradients, most = np.zeros(rounds), 0
     size = max(1, _CACHED // m**2)
     for start in range(0, rounds, size):

@@ -96,14 +96,17 @@ def online_elo(
     coded = code_votes(votes)
     counts = count_votes(coded)
     m = len(coded.models)
-    used = (coded.a < m) & (coded.b < m) & (coded.a != coded.b) & (coded.outcome <= BOTH_BAD)
-    if both_bad == "drop":
-        used &= coded.outcome != BOTH_BAD
-    rows, order = np.flatnonzero(used), "of the rows"
-    if "timestamp" in votes.columns:
-        rows, order = _in_time(votes["timestamp"], rows), "of timestamp, equal ones in the order of the rows"
-    a, b = coded.a[rows], coded.b[rows]
-    rating = _run(a, b, k * _SCORE[coded.outcome[rows]], m, k, math.log(10.0) / scale, compiled) + initial
+    a, b, outcome, order = coded.a, coded.b, coded.outcome, "of the rows"
+    dropped = round(counts.votes[:, :, BOTH_BAD].sum()) if both_bad == "drop" else 0
+    if counts.n_excluded or dropped or "timestamp" in votes.columns:
+        used = (a < m) & (b < m) & (a != b) & (outcome <= BOTH_BAD)
+        if both_bad == "drop":
+            used &= outcome != BOTH_BAD
+        rows = np.flatnonzero(used)
+        if "timestamp" in votes.columns:
+            rows, order = _in_time(votes["timestamp"], rows), "of timestamp, equal ones in the order of the rows"
+        a, b, outcome = a[rows], b[rows], outcome[rows]
+    rating = _run(a, b, (k * _SCORE)[outcome], m, k, math.log(10.0) / scale, compiled) + initial
     best = np.lexsort((np.arange(m), -rating))
     played = np.bincount(a, minlength=m) + np.bincount(b, minlength=m)
     return OnlineElo(
@@ -117,9 +120,9 @@ def online_elo(
         ties="half",
         both_bad=both_bad,
         order=order,
-        n=len(rows),
+        n=len(a),
         n_excluded=counts.n_excluded,
-        n_dropped=len(votes) - counts.n_excluded - len(rows),
+        n_dropped=dropped,
         diagnoses=counts.diagnoses,
     )
 

@@ -49,7 +49,7 @@ class LiveBoard:
     @property
     def n(self) -> int:
         """Votes counted."""
-        return int(round(float(self._votes.sum())))
+        return round(float(self._votes.sum()))
 
     def add(self, votes: pd.DataFrame, weights: ArrayLike | None = None) -> None:
         """Count a batch of votes, of any size.

@@ -18,6 +18,7 @@ RankMethod = Literal["family-wise", "false-discovery", "overlap"]
 
 _DRAWS = 2_000
 _MOST_DRAWS = 50_000
+_FEW = 30.0  # degrees of freedom
 _BLOCK = 100_000  # numbers at once: what a cache holds
 _CLOSE = 0.1  # correlation
 _SLACK = 0.9  # the list of large statistics reaches this far below the first critical value, for the later steps
@@ -40,10 +41,11 @@ def critical_value(confidence: float, df: float) -> float:
     return float(special.ndtri(upper) if np.isinf(df) else special.stdtrit(df, upper))
 
 
-def rank_words(method: RankMethod, alpha: float) -> str:
+def rank_words(method: RankMethod, alpha: float, df: float) -> str:
     """What the rank ranges of `told_apart` mean, for printing beside them."""
+    steps = "Holm" if df < _FEW else "max-t"
     return {
-        "family-wise": f"tests of all pairwise differences, max-t step-down, family-wise error {alpha:.0%}",
+        "family-wise": f"tests of all pairwise differences, {steps} step-down, family-wise error {alpha:.0%}",
         "false-discovery": (
             f"tests of all pairwise differences, Benjamini-Hochberg: {alpha:.0%} of the orderings found are wrong on "
             "average; no bound for a single range"
@@ -69,7 +71,10 @@ def told_apart(
       2005, J. Amer. Statist. Assoc. 100:94-108): reject t_ij above the 1 - alpha quantile of the largest t among the
       hypotheses not yet rejected, and repeat until none is rejected. The chance of one or more wrong orderings is at
       most alpha. Ordered pairs, so that a significant difference of the wrong sign is an error too. The quantile is
-      simulated with a seed: 2,000 draws from N(0, C) or t (100 / alpha, at most 50,000, for a small alpha).
+      simulated with a seed: 2,000 draws from N(0, C) (100 / alpha, at most 50,000, for a small alpha). With finite
+      `df`, t is first turned into the normal deviate of the same p-value, as every pair has an error estimate of its
+      own; below 30, where C is too uncertain to simulate from, the quantile is Bonferroni's (Holm 1979, Scand. J.
+      Statist. 6:65-70).
     - `false-discovery`: Benjamini & Hochberg (1995, J. R. Statist. Soc. B 57:289-300) over the two-sided tests of all
       pairs: of the orderings found, a share of at most alpha is wrong in expectation (proven for independent or
       positively dependent tests). That is a statement about all orderings together, none about one model's range.
@@ -111,7 +116,12 @@ def told_apart(
             if deviations is not None:
                 draws = deviations[:, placed].astype(np.float32)
                 draws -= draws.mean(axis=1, keepdims=True)
-            found = _step_down(statistic, precision, centred, df, alpha, seed, draws)
+            if np.isfinite(df):
+                statistic = -np.sign(statistic) * special.ndtri(two_sided_p(statistic, df) / 2.0)
+            if df < _FEW:
+                found = _holm(statistic, precision > 0, alpha)
+            else:
+                found = _step_down(statistic, precision, centred, alpha, seed, draws)
     if whole:
         return found
     better[np.ix_(placed, placed)] = found
@@ -203,11 +213,21 @@ def _benjamini_hochberg(statistic: FloatArray, testable: BoolArray, df: float, a
     return np.asarray(testable & (statistic > 0) & (two_sided_p(statistic, df) <= limit))
 
 
+def _holm(statistic: FloatArray, testable: BoolArray, alpha: float) -> BoolArray:
+    active, found = testable.copy(), np.zeros_like(testable)
+    while active.any():
+        rejected = active & (statistic > -special.ndtri(alpha / active.sum()))
+        if not rejected.any():
+            break
+        found |= rejected
+        active &= ~rejected
+    return found
+
+
 def _step_down(
     statistic: FloatArray,
     precision: FloatArray,
     covariance: FloatArray,
-    df: float,
     alpha: float,
     seed: int,
     draws: SmallFloats | None,
@@ -217,7 +237,7 @@ def _step_down(
     if not active.any():
         return found
     if draws is None:
-        draws = _draw(covariance, df, int(np.clip(100.0 / alpha, _DRAWS, _MOST_DRAWS)), seed)
+        draws = _draw(covariance, int(np.clip(100.0 / alpha, _DRAWS, _MOST_DRAWS)), seed)
     place = int(np.ceil((1.0 - alpha) * (len(draws) + 1))) - 1
     if place >= len(draws):  # too few draws for such an error rate
         return found
@@ -243,8 +263,8 @@ def _normals(draws: int, models: int, seed: int) -> SmallFloats:
     return np.random.default_rng(seed).standard_normal((draws, models), dtype=np.float32)
 
 
-def _draw(covariance: FloatArray, df: float, draws: int, seed: int) -> SmallFloats:
-    """Draws from N(0, C), or t with `df` degrees of freedom, up to a shift common to all models, shape (draws, m)."""
+def _draw(covariance: FloatArray, draws: int, seed: int) -> SmallFloats:
+    """Draws from N(0, C), up to a shift common to all models, shape (draws, m)."""
     m = len(covariance)
     # The shift makes a covariance of differences invertible.
     shifted = covariance + np.trace(covariance) / m**2
@@ -258,9 +278,6 @@ def _draw(covariance: FloatArray, df: float, draws: int, seed: int) -> SmallFloa
         root = np.asfortranarray(root, dtype=np.float32)
         drawn = linalg.blas.strmm(1.0, root, _normals(draws, m, seed).T, trans_a=1).T  # a triangle: half the work
     drawn -= drawn.mean(axis=1, keepdims=True)
-    if np.isfinite(df):
-        chi_square = np.random.default_rng((seed, 1)).chisquare(df, len(drawn))
-        drawn *= np.sqrt(df / np.maximum(chi_square, 1e-12)).astype(np.float32)[:, None]
     return np.asarray(drawn, dtype=np.float32)
 
 

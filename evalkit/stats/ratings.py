@@ -325,7 +325,7 @@ def bradley_terry(
         both_bad=policy_bad,
         reference=f"{anchor} = {center:g}" if anchor else f"mean of the rated models = {center:g}",
         interval=f"{words}, {confidence:.0%}",
-        ranks=rank_words(ranks, 1.0 - confidence),
+        ranks=rank_words(ranks, 1.0 - confidence, df),
         confidence=confidence,
         n=n,
         n_excluded=counts.n_excluded,
