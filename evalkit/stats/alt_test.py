@@ -119,7 +119,8 @@ def alt_test(
             `battles.battle_labels` for repeats) or grades (instances are item_id with model and criterion where
             there are such columns; repeats of one annotator: their mean for neg_rmse, the commonest value for accuracy,
             of several the first).
-        judges, annotators: Globs for the annotators to be tested and for the humans.
+        judges, annotators: Globs for the annotators to be tested and for the humans; where there is a column
+            annotator_kind, `*` is all of the kind judge, or human.
         metric: accuracy (votes, nominal grades) or neg_rmse (numeric grades).
         epsilon: 0 to 1.
         min_instances: Annotators with fewer instances are left out, with a warning.
@@ -139,7 +140,10 @@ def alt_test(
     if votes and metric != "accuracy":
         raise UserError("neg_rmse needs numeric grades; for votes the metric is accuracy.", code=2)
     found = _from_votes(data) if votes else _from_grades(data, metric)
-    tested, reference = matching(found.annotators, judges, annotators)
+    kinds = None
+    if "annotator_kind" in data.columns:
+        kinds = {str(k): str(v) for k, v in zip(data["annotator"], data["annotator_kind"], strict=True)}
+    tested, reference = matching(found.annotators, judges, annotators, kinds)
     humans = found.of(reference)
     readable = np.isfinite(humans.value)
     warnings = list(found.warnings)

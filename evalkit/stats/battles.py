@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -59,15 +60,22 @@ class BattleLabels:
         return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def matching(names: tuple[str, ...], judges: str, annotators: str) -> tuple[IntArray, IntArray]:
+def matching(
+    names: tuple[str, ...], judges: str, annotators: str, kinds: Mapping[str, str] | None = None
+) -> tuple[IntArray, IntArray]:
     """Positions of the names that match the glob for the judges, and the one for the humans.
+
+    Args:
+        kinds: `judge` or `human` by name: then `*` is all of that kind.
 
     Raises:
         UserError: A glob matches nobody, or a name matches both.
     """
     found = []
-    for what, glob in (("judge", judges), ("annotators", annotators)):
+    for what, glob, kind in (("judge", judges, "judge"), ("annotators", annotators, "human")):
         places = [i for i, name in enumerate(names) if fnmatchcase(name, glob)]
+        if glob == "*" and kinds is not None:
+            places = [i for i in places if kinds.get(names[i]) == kind]
         if not places:
             raise UserError(f"no annotator matches the {what} {glob!r}; there are {list_names(names) or 'none'}.", 2)
         found.append(np.array(places, dtype=np.int64))
