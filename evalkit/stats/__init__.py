@@ -54,6 +54,8 @@ from evalkit.stats.power import (
 from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
 from evalkit.stats.ratings import Difference, Ratings, bradley_terry
 from evalkit.stats.reliability import Disattenuation, SplitHalf, disattenuate, split_half
+from evalkit.stats.style import StyleCoefficient, StyleRatings, style_control
+from evalkit.stats.style_features import battle_features, style_features
 from evalkit.stats.ties import TieParameter
 from evalkit.stats.variances import VarianceComponents, variance_components
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
@@ -109,6 +111,8 @@ __all__ = [
     "ShareTest",
     "Skill",
     "SplitHalf",
+    "StyleCoefficient",
+    "StyleRatings",
     "SubJury",
     "SwapConsistency",
     "TieParameter",
@@ -120,6 +124,7 @@ __all__ = [
     "alt_test",
     "apply_dawid_skene",
     "audit_judge",
+    "battle_features",
     "bootstrap",
     "bradley_terry",
     "clustered_mean",
@@ -164,6 +169,8 @@ __all__ = [
     "select_jury",
     "share",
     "split_half",
+    "style_control",
+    "style_features",
     "swap_consistency",
     "variance_components",
     "wilson",

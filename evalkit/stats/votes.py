@@ -37,6 +37,8 @@ DiagnosisKind = Literal[
     "disconnected",
     "no_comparison",
     "no_variation",
+    "missing_feature",
+    "collinear",
     "no_ties",
     "ties_separate",
     "few_clusters",
