@@ -218,7 +218,7 @@ def _solve(wins: FloatArray, fitted: Fit) -> tuple[FloatArray, float, int]:
     rounds, m, _ = wins.shape
     strength = np.full((rounds, m), np.nan)
     edges = wins > 0
-    union = edges.any(axis=0)
+    union = np.asarray(edges.any(axis=0))
     # Most rounds of a dense board have every edge there is; those need no search.
     defined = (edges == union).all(axis=(1, 2)) & strongly_connected(union)
     for k in np.flatnonzero(~defined):

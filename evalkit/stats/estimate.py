@@ -139,7 +139,7 @@ def sandwich(
             doubts.append(Diagnosis("few_clusters", sentence, (), n_clusters))
     else:
         df, words = float("inf"), "sandwich from counts, votes taken as independent"
-        n = float(block(counts.votes, core)[:, :, list(slopes)].sum())
+        n = float((block(counts.votes, core) @ np.isin(np.arange(4), list(slopes)).astype(np.float64)).sum())
         meat = meat_from_counts(block(counts.weight_squared, core), slopes, tie_slopes)
         meat *= n / max(n - len(core) + 1, 1)
     if estimated.precision:

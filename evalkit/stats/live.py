@@ -51,34 +51,34 @@ class LiveBoard:
         """Votes counted."""
         return round(float(self._votes.sum()))
 
-    def add(self, votes: pd.DataFrame, weights: ArrayLike | None = None) -> None:
+    def add(self, votes: pd.DataFrame | VoteCounts, weights: ArrayLike | None = None) -> None:
         """Count a batch of votes, of any size.
 
         Rows that cannot be counted (no winner, an unknown label, no model, a model against itself) are left out, and
         the boards say so.
 
         Args:
-            votes: A votes frame (model_a, model_b, winner).
-            weights: Weight of each vote, shape (votes,).
+            votes: A votes frame (model_a, model_b, winner), or its counts as `count_votes` returns them.
+            weights: Weight of each vote of a frame, shape (votes,).
 
         Raises:
             UserError: A column is missing, or a weight is negative or not finite.
         """
-        batch = count_votes(votes, weights)
+        batch = votes if isinstance(votes, VoteCounts) else count_votes(votes, weights)
         self._join(batch.models)
-        self._change(batch, 1.0, weights is not None)
+        self._change(batch, 1.0)
 
-    def undo(self, votes: pd.DataFrame, weights: ArrayLike | None = None) -> None:
+    def undo(self, votes: pd.DataFrame | VoteCounts, weights: ArrayLike | None = None) -> None:
         """Take votes back, given as they were added; the models stay.
 
         Args:
-            votes: A votes frame.
+            votes: A votes frame, or its counts.
             weights: The weights they were added with.
 
         Raises:
             UserError: As `add`; or a vote that was not added, and then none is taken back.
         """
-        batch = count_votes(votes, weights)
+        batch = votes if isinstance(votes, VoteCounts) else count_votes(votes, weights)
         missing = [name for name in batch.models if name not in self._models]
         if missing:
             raise UserError(f"cannot undo a vote on {missing[0]!r}: no such model is on the board.")
@@ -96,7 +96,7 @@ class LiveBoard:
                     f"cannot undo {diagnosis.count} vote(s) that {_FAULTS[diagnosis.kind]}: only "
                     f"{self._faults[diagnosis.kind]} were added."
                 )
-        self._change(batch, -1.0, weights is not None)
+        self._change(batch, -1.0)
 
     def counts(self) -> VoteCounts:
         """A copy of the counts, for any function that takes counts."""
@@ -149,8 +149,8 @@ class LiveBoard:
         if self._weights is not None:
             self._weights = enlarged(self._weights[0]), enlarged(self._weights[1])
 
-    def _change(self, batch: VoteCounts, sign: float, weighted: bool) -> None:
-        if weighted and self._weights is None:
+    def _change(self, batch: VoteCounts, sign: float) -> None:
+        if self._weights is None and batch.weight is not batch.votes:
             self._weights = self._votes.copy(), self._votes.copy()
         a, b, outcome = np.nonzero(batch.votes)
         place = self._places(batch.models)

@@ -21,7 +21,7 @@ _MOST_DRAWS = 50_000
 _FEW = 30.0  # degrees of freedom
 _BLOCK = 100_000  # numbers at once: what a cache holds
 _CLOSE = 0.1  # correlation
-_SLACK = 0.9  # the list of large statistics reaches this far below the first critical value, for the later steps
+_SLACK = 0.95  # the list of large statistics reaches this far below the first critical value, for the later steps
 
 
 def two_sided_p(statistic: FloatArray, df: float) -> FloatArray:
@@ -277,7 +277,6 @@ def _draw(covariance: FloatArray, draws: int, seed: int) -> SmallFloats:
     else:
         root = np.asfortranarray(root, dtype=np.float32)
         drawn = linalg.blas.strmm(1.0, root, _normals(draws, m, seed).T, trans_a=1).T  # a triangle: half the work
-    drawn -= drawn.mean(axis=1, keepdims=True)
     return np.asarray(drawn, dtype=np.float32)
 
 
@@ -298,7 +297,8 @@ class _Tail:
         self.standard = draws * inverse.astype(np.float32)
         correlation = np.triu(covariance * inverse * inverse[:, None], 1)
         above = correlation[correlation > _CLOSE]
-        self.correlation = _CLOSE if len(above) <= 2 * m else min(float(np.partition(above, -2 * m)[-2 * m]), 1.0)
+        limit = correlation[correlation <= _CLOSE].max() if len(above) <= 2 * m else np.partition(above, -2 * m)[-2 * m]
+        self.correlation = min(max(float(limit), 0.0), 1.0)
         self.close = _true_at(correlation > self.correlation)
         self.floor = np.inf
 

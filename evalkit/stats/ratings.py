@@ -286,9 +286,8 @@ def bradley_terry(
     names = [counts.models[i] for i in core]
     rating, covariance = np.full(m, np.nan), np.full((m, m), np.nan)
     rating[core], covariance[np.ix_(core, core)] = to_elo(fitted.fit.strength, variance[:k, :k], names, anchor, center)
-    order = np.array(
-        sorted(range(m), key=lambda i: (np.isnan(rating[i]), -rating[i], counts.models[i])), dtype=np.int64
-    )
+    by_name = np.argsort(np.argsort(np.array(counts.models, dtype=object)))
+    order = np.lexsort((by_name, -rating))  # NaN last
     rating, covariance = rating[order], covariance[np.ix_(order, order)]
     models = tuple(counts.models[i] for i in order)
     critical = critical_value(confidence, df)

@@ -1,4 +1,4 @@
-"""Published Bradley-Terry scores: LLMFAO's golden file, the public arena's order."""
+"""Published Bradley-Terry and Elo scores: LLMFAO's golden file, the public arena's order."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.stats import bradley_terry
+from evalkit.stats import bradley_terry, online_elo
 from evalkit.stats.ratings import ELO
 
 
@@ -22,6 +22,17 @@ def test_llmfao_golden_scores(shared_file: Callable[[str], Path]) -> None:
     assert (board.n, len(board.models), board.warnings) == (8931, 59, ())
     # The published scores are strengths that sum to 1.
     np.testing.assert_allclose(score / score.sum(), golden[list(board.models)], atol=1e-9, rtol=0)
+
+
+def test_llmfao_golden_elo(shared_file: Callable[[str], Path]) -> None:
+    crowd = pd.read_csv(shared_file("llmfao/crowd-comparisons.csv"))
+    golden = pd.read_csv(shared_file("llmfao/llmfao-golden.csv"))
+    golden = golden[golden["algorithm"] == "elo"].set_index("item")["score"]
+    winner = crowd["winner"].map({"left": "model_a", "right": "model_b", "tie": "tie"})
+    votes = pd.DataFrame({"model_a": crowd["left"], "model_b": crowd["right"], "winner": winner})
+    found = online_elo(votes, k=4.0, initial=1000.0, scale=400.0)
+    assert (found.n, len(found.models), found.order) == (8931, 59, "of the rows")
+    np.testing.assert_allclose(found.rating, golden[list(found.models)], atol=1e-9, rtol=0)
 
 
 def test_arena_140k_order(shared_file: Callable[[str], Path]) -> None:

@@ -139,3 +139,9 @@ def test_counts_are_a_copy() -> None:
     counts = live.counts()
     live.add(simulate(7, 3, 50))
     assert counts.votes.sum() == 50 and live.n == 100
+    other = LiveBoard()
+    other.add(counts)
+    other.add(simulate(7, 3, 50))
+    assert_same(other.ratings(), live.ratings())
+    other.undo(counts)
+    assert other.n == 50
