@@ -39,6 +39,7 @@ def interval_half_width(
     named = still & np.isfinite(critical)
     names = tuple(name for name, flag in zip(models, named, strict=True) if flag)
     # An infinite critical value times the anchor's zero error is zero, not NaN.
-    width = np.where(still, np.inf, np.where(fixed, 0.0, critical) * error)
+    width = np.where(fixed, 0.0, critical) * np.where(still, 1.0, error)
+    width[still] = np.inf
     sentence = f"No interval for {list_names(names)}: the votes show no variation, such as ties only."
     return width, [Diagnosis("no_variation", sentence, names, len(names))] if names else []

@@ -75,6 +75,7 @@ def test_errors_agree_with_the_sandwich() -> None:
         np.testing.assert_allclose(np.sqrt(ratio), 1.0, atol=0.07)
         np.testing.assert_allclose(board.lower, sandwich.lower, atol=4.0)
         np.testing.assert_allclose(board.upper, sandwich.upper, atol=4.0)
+        assert (board.better != sandwich.better).sum() <= 1 and board.better.sum() >= 12
     assert "2,000 rounds" in board.interval and "Poisson" in board.interval
     assert (board.lower == board.rating)[board.models.index("m2")]
 
