@@ -91,6 +91,8 @@ def leaderboard(
     if responses is not None and not features:
         raise UserError("--responses is what --style counts in; name features, such as --style tokens,headers", code=2)
     frame, notes = _read(votes, judge, criterion, group_by, [] if responses else features)
+    if cluster is None and online_elo is None:
+        notes += _alike(frame)
     if group_by:
         from evalkit.stats import grouped_ratings
 
@@ -143,6 +145,17 @@ def _read(
     return frame.reset_index(drop=True), notes
 
 
+def _alike(frame: pd.DataFrame) -> list[str]:
+    """Says where votes that share an item or a voter are taken as independent."""
+    notes = []
+    for column, what in (("item_id", "on {} items"), ("annotator", "of {} annotators")):
+        count = frame[column].nunique()
+        if 1 < count <= len(frame) / 2:
+            shared = what.format(count)
+            notes.append(f"{len(frame)} votes {shared}, taken as independent: too narrow without --cluster {column}.")
+    return notes
+
+
 def _of_ledger(
     store: str, judges: list[str] | None, criterion: str, group_by: GroupBy | None, options: dict[str, Any], json: bool
 ) -> None:
@@ -171,7 +184,7 @@ def _show(ratings: Ratings, warnings: list[str], title: str, json: bool) -> None
         return
     _print_rows(_rows(ratings), title)
     _print_facts(ratings)
-    _print_notes(warnings)
+    printing.note(warnings)
 
 
 def _show_groups(boards: Mapping[str, Ratings], warnings: list[str], by: str, title: str, json: bool) -> None:
@@ -186,7 +199,7 @@ def _show_groups(boards: Mapping[str, Ratings], warnings: list[str], by: str, ti
         _print_rows(_rows(board), f"Leaderboard ({title}, {by} {group}, {board.n} votes)")
     if boards:
         _print_facts(next(iter(boards.values())), groups=True)
-    _print_notes(warnings)
+    printing.note(warnings)
 
 
 def _styled(
@@ -232,7 +245,7 @@ def _styled(
     printing.print_table(coefficients, columns, title="What style is worth")
     _print_facts(found.ratings)
     printing.say(f"Differences of style: {found.normalisation}; shrinkage: {found.shrinkage}.")
-    _print_notes(warnings)
+    printing.note(warnings)
 
 
 def _elo(frame: pd.DataFrame, k: float, both_bad: Any, notes: list[str], title: str, json: bool) -> None:
@@ -253,7 +266,7 @@ def _elo(frame: pd.DataFrame, k: float, both_bad: Any, notes: list[str], title: 
     columns = {"model": "model", "rating": "rating:.0f", "votes": "votes"}
     printing.print_table(rows, columns, title=f"Leaderboard ({title})")
     printing.say(f"{found.method}, votes in the order {found.order}, ties: {found.ties}, {found.n} votes.")
-    _print_notes(warnings)
+    printing.note(warnings)
 
 
 def _rows(ratings: Ratings) -> list[dict[str, Any]]:
@@ -291,8 +304,3 @@ def _print_facts(ratings: Ratings, groups: bool = False) -> None:
     if tie is not None and not groups:
         parts.append(f"{tie.name} = {tie.value:.3f} ({tie.lower:.3f} to {tie.upper:.3f})")
     printing.say("; ".join(parts) + ".")
-
-
-def _print_notes(warnings: list[str]) -> None:
-    for warning in warnings:
-        printing.say(f"Note: {warning}")

@@ -86,7 +86,7 @@ def correlate(
     with_whom = f" with {reference}" if reference is not None else ""
     printing.print_table(shown, columns, title=f"Correlation{with_whom} over models")
     printing.say(f"n: models with both scores; intervals: {found.interval}.")
-    _print_notes(warnings)
+    printing.note(warnings)
     if plot is not None:
         printing.say(f"Picture: {plot.resolve()}")
 
@@ -120,7 +120,7 @@ def compare_boards(
         lines.append({"measure": words, "value": text})
     printing.print_table(lines, {"measure": "measure", "value": "value"}, title=f"{benchmark} against {reference}")
     printing.say(found.definition + ".")
-    _print_notes(list(found.warnings))
+    printing.note(list(found.warnings))
 
 
 def compare(
@@ -149,7 +149,7 @@ def compare(
     }  # fmt: skip
     printing.print_table(rows, columns, title=f"A: {model_a}, B: {model_b}")
     printing.say(found.definition + ".")
-    _print_notes(warnings)
+    printing.note(warnings)
 
 
 def power(
@@ -217,7 +217,7 @@ def power(
     given = "Power" if effect is not None and n is not None else "Needed" if effect is not None else "Smallest effect"
     printing.print_table(rows, columns, title=f"{given} (two-sided test)")
     printing.say(definitions[0] + ".")
-    _print_notes(notes)
+    printing.note(notes)
 
 
 def _design(test: str, base: float, tie_rate: float) -> Design:
@@ -289,8 +289,3 @@ def _interval(row: dict[str, Any], name: str) -> str:
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): printing.plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _print_notes(warnings: list[str]) -> None:
-    for warning in warnings:
-        printing.say(f"Note: {warning}")

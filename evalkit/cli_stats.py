@@ -60,6 +60,7 @@ def agreement(
         if group_by:
             raise UserError("the alt-test has no groups; leave --group-by out", code=2)
         data = _grades(grades) if grades else _votes(votes, store, [])
+        _need_humans(data, annotators)
         _alt_test(data, judge, annotators, metric, epsilon, MIN_INSTANCES if min_votes is None else min_votes, json)
         return
     if grades is not None:
@@ -72,6 +73,7 @@ def agreement(
         if few.any():
             notes.append(f"{frame.loc[few, 'annotator'].nunique()} humans with fewer than {min_votes} votes left out.")
         frame = frame[~few].reset_index(drop=True)
+    _need_humans(frame, annotators)
     from evalkit.stats import judge_agreement
 
     found = judge_agreement(frame, judges=judge, annotators=annotators, group_by=group_by)
@@ -178,6 +180,16 @@ def _votes(path: Path | None, store: str, need: list[str]) -> pd.DataFrame:
     return votes
 
 
+def _need_humans(frame: pd.DataFrame, annotators: str) -> None:
+    if annotators == "*" and not (frame["annotator_kind"] == "human").any():
+        from evalkit.stats.votes import list_names
+
+        names = list_names(sorted(frame["annotator"].unique()))
+        raise UserError(
+            f"there are no humans to compare with; name the reference with --annotators (there are {names})"
+        )
+
+
 def _grades(path: Path) -> pd.DataFrame:
     from evalkit.store.formats.generic import read_grades
 
@@ -190,5 +202,4 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _print_definition(definition: str, warnings: list[str]) -> None:
     printing.say(definition.removesuffix(".") + ".")
-    for warning in warnings:
-        printing.say(f"Note: {warning}")
+    printing.note(warnings)

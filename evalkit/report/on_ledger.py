@@ -48,9 +48,8 @@ def grouped_leaderboard(
         if by == "criterion":
             criteria = sorted(connection.scalars(sa.select(Tally.criterion).distinct()))
         chosen_by = {one: jurors(connection, judges, one)[0] for one in criteria}
-        turns = dict(connection.execute(sa.select(Battle.id, Battle.turn)).tuples().all())
-        tags = connection.execute(sa.select(Item.id, Item.tags)).tuples()
-        categories = {key: tag.get("category") for key, tag in tags}
+        turns = {row[0]: row[1] for row in connection.execute(sa.select(Battle.id, Battle.turn))}
+        categories = {row[0]: row[1].get("category") for row in connection.execute(sa.select(Item.id, Item.tags))}
     parts = []
     for one, chosen in chosen_by.items():
         votes = named_votes(ledger, [judge.id for judge in chosen], one, list(names), names)

@@ -107,8 +107,9 @@ def alt_test(
     j's value h are held against the remaining humans' values: S(x) = share of them equal to x (accuracy), or
     -sqrt(mean (x - value)^2) (neg_rmse). W_f = 1 if S(f) >= S(h), W_h = 1 if S(h) >= S(f); rho_f and rho_h are their
     means over i. H0: rho_f <= rho_h - epsilon is tested by a one-sided paired t test of d = W_h - W_f against epsilon
-    (below 30 instances by Wilcoxon's exact signed-rank test, as the paper advises), and the hypotheses of all annotators are
-    decided together by Benjamini-Yekutieli at `alpha`. Winning rate = share rejected; the judge passes at one half.
+    (below 30 instances by Wilcoxon's exact signed-rank test, as the paper advises), and the hypotheses of all
+    annotators are decided together by Benjamini-Yekutieli at `alpha`. Winning rate = share rejected; the judge passes
+    at one half.
     The advantage probability is the mean of rho_f over the annotators: by it judges are compared.
 
     Epsilon is what the judge's lower cost is worth: the paper's guidance is 0.2 where the annotators are experts, 0.15

@@ -278,6 +278,8 @@ def _needed(design: Design, effect: float, alpha: float, power: float) -> float:
 
 def _warnings(design: Design, n: int) -> tuple[str, ...]:
     found = design.components.warnings if isinstance(design, MeanTest) else ()
+    if design.spread(1e-9)[2] == 0:
+        found = (*found, "The values show no variation, so there is nothing to plan with.")
     if n < 30:
         found = (*found, f"The formula is a normal approximation; for {n} {design.unit} it is rough.")
     return found

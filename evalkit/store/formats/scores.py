@@ -20,11 +20,17 @@ LIMITS = ("rating", "lower", "upper")
 
 def _read(path: Path) -> tuple[list[Row], list[str]]:
     rows = read_table(path, ("model",))
+    if not rows:
+        raise UserError(f"{path}, line {_first_row(path)}: there are no rows; a score table has one a model")
     unique(rows, "model", lambda row: row.text("model"), "every model has one row")
     columns = list(dict.fromkeys(name for row in rows for name in row.values if name != "model"))
     if not columns or not all(columns):
         raise UserError(f"{path}, line 1: a score table needs a column for each benchmark, with a name")
     return rows, columns
+
+
+def _first_row(path: Path) -> int:
+    return 2 if path.suffix == ".csv" else 1
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -39,8 +45,6 @@ def read_scores(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows, columns = _read(path)
-    if not rows:
-        raise UserError(f"{path}, line 2: there are no rows; a score table has one a model")
     table = {name: [row.number(name) for row in rows] for name in columns}
     return pd.DataFrame({"model": [row.text("model") for row in rows]} | table).astype(dict.fromkeys(columns, float))
 
@@ -59,7 +63,7 @@ def read_board(path: Path) -> pd.DataFrame:
     rows = read_table(path, ("model", *LIMITS))
     unique(rows, "model", lambda row: row.text("model"), "every model has one row")
     if not rows:
-        raise UserError(f"{path}, line 2: there are no rows; a board has one a model")
+        raise UserError(f"{path}, line {_first_row(path)}: there are no rows; a board has one a model")
     found = []
     for row in rows:
         rating, lower, upper = (row.number(name) for name in LIMITS)
