@@ -25,6 +25,11 @@ from evalkit.stats.intervals import Mean, Share, bootstrap, clustered_mean, shar
 from evalkit.stats.juries import JuryLabels, JuryMean, JuryVerdict, JuryWeights, jury_labels, log_odds_weights
 from evalkit.stats.jury_errors import ErrorCorrelation, error_correlation
 from evalkit.stats.jury_selection import JuryComparison, SubJury, compare_juries, select_jury
+from evalkit.stats.length_control import (
+    LengthControlledWinRate,
+    LengthControlledWinRates,
+    length_controlled_win_rates,
+)
 from evalkit.stats.live import LiveBoard
 from evalkit.stats.paired import (
     ModelComparison,
@@ -59,6 +64,7 @@ from evalkit.stats.style_features import battle_features, style_features
 from evalkit.stats.ties import TieParameter
 from evalkit.stats.variances import VarianceComponents, variance_components
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
+from evalkit.stats.win_rates import WinRate, WinRates, win_rates
 
 __all__ = [
     "OUTCOMES",
@@ -93,6 +99,8 @@ __all__ = [
     "JuryMean",
     "JuryVerdict",
     "JuryWeights",
+    "LengthControlledWinRate",
+    "LengthControlledWinRates",
     "LiveBoard",
     "Mean",
     "MeanTest",
@@ -118,7 +126,9 @@ __all__ = [
     "TieParameter",
     "VarianceComponents",
     "VoteCounts",
+    "WinRate",
     "WinRateTest",
+    "WinRates",
     "achieved_power",
     "agreement",
     "alt_test",
@@ -150,6 +160,7 @@ __all__ = [
     "judge_agreement",
     "jury_labels",
     "krippendorff_alpha",
+    "length_controlled_win_rates",
     "log_odds_weights",
     "minimum_detectable_effect",
     "online_elo",
@@ -174,4 +185,5 @@ __all__ = [
     "swap_consistency",
     "variance_components",
     "wilson",
+    "win_rates",
 ]
