@@ -84,6 +84,8 @@ def score_task(task: Any, answers: Sequence[tuple[Any, int, int | None, Any]]) -
     Returns:
         Values of each document; nothing is scored for a document of which any response failed.
     """
+    from lm_eval.tasks import TaskManager
+
     result = TaskScores(task)
     responses: dict[int, int] = {}
     for instance in task.instances:
@@ -108,9 +110,11 @@ def score_task(task: Any, answers: Sequence[tuple[Any, int, int | None, Any]]) -
         raise UserError(f"the task {task.config.task}: a filter fails: {type(error).__name__}: {error}") from error
     finally:
         task._instances = everything
-    # Some verifiers draw (IFEval's letter frequency, where the letter is "#"): the draws start where lm-eval's do.
+    # Some verifiers draw (IFEval's letter frequency, where the letter is "#"). So does lm-eval whenever it asks a task
+    # for its name, as its loader does: loading the task as it does makes the draws start where its own do.
     drawn = random.getstate()
     random.seed(PYTHON_SEED)
+    TaskManager(include_defaults=False).load([task])
     for filter_name in next(iter(by_document.values()))[0].filtered_resps:
         for number, instances in by_document.items():
             instances.sort(key=lambda i: i.idx)

@@ -161,3 +161,36 @@ def test_what_cannot_be_asked_says_so(ledger: Ledger, task_folder: Path) -> None
         run(ledger, Scripted(animal_of), task_folder, TaskSpec("tiny_choice", chat_template=True))
     with pytest.raises(UserError, match="tiny_choice is asked for twice, by tiny and by tiny_choice"):
         run(ledger, Scripted(animal_of), task_folder, TaskSpec("tiny"), TaskSpec("tiny_choice"))
+
+
+def test_verifiers_that_draw_draw_what_they_draw_under_lm_eval(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm_eval
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+
+    class Silent(LM):
+        def generate_until(self, requests: list[object], disable_tqdm: bool = False) -> list[str]:
+            return ["" for _ in requests]
+
+        loglikelihood = loglikelihood_rolling = generate_until
+
+    (tmp_path / "test.jsonl").write_text("\n".join(json.dumps(r) for r in rows(0, 5)))
+    (tmp_path / "draws.py").write_text(
+        "import random\n\ndef luck(doc, results):\n    return {'luck': random.random()}\n"
+    )
+    (tmp_path / "drawn.yaml").write_text(
+        "task: drawn\ndataset_path: json\ndataset_kwargs: {data_files: {test: test.jsonl}}\ntest_split: test\n"
+        "output_type: generate_until\ndoc_to_text: '{{question}}'\ndoc_to_target: '{{animal}}'\n"
+        "generation_kwargs: {until: []}\nprocess_results: !function draws.luck\n"
+        "metric_list: [{metric: luck, aggregation: mean, higher_is_better: true}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISABLE_MULTIPROC", "1")
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    reference = lm_eval.simple_evaluate(Silent(), tasks=["drawn"], task_manager=manager)
+    run(ledger, Scripted(lambda _: "x"), tmp_path, TaskSpec("drawn"))
+    ours = [g.value for g in all_rows(ledger, Grade, Grade.__table__.c.id)]
+    assert reference is not None and len(set(ours)) == 5
+    assert ours == [s["luck"] for s in reference["samples"]["drawn"]]

@@ -52,7 +52,7 @@ class World:
         rows, battles = [], []
         for item_id, pair in zip(item_ids, texts, strict=True):
             for model, text in zip(self.models, pair, strict=True):
-                key = f"{model}-{item_id}".ljust(64, "0")
+                key = f"{model:032x}{item_id:032x}"
                 rows.append(ResponseRow(model, item_id, dataset, key, "{}", Reply(text)))
         ids = ledger.add_responses(self.run_id, rows)
         for i, item_id in enumerate(item_ids):
