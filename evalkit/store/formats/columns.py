@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+ISO_8601 = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?"
+
+
 class Doubt(Exception):
     """The columns may hold a fault, or a spelling that only the row checks know."""
 
@@ -192,11 +195,12 @@ def _table(path: Path, wanted: Collection[str]) -> pa.Table:
 
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
-        if len(set(header)) < len(header) or not header:
+        data = path.read_bytes()
+        if len(set(header)) < len(header) or not header or not _quoted_well(data):
             raise Doubt
         keep = [name for name in header if name in wanted]
         return arrow_csv.read_csv(
-            path,
+            pa.BufferReader(data),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=keep, column_types=dict.fromkeys(keep, pa.string()), strings_can_be_null=False
@@ -218,6 +222,15 @@ def _table(path: Path, wanted: Collection[str]) -> pa.Table:
     table = table.select([name for name in table.column_names if name in wanted])
     table.validate(full=True)  # text that is not UTF-8
     return table
+
+
+def _quoted_well(data: bytes) -> bool:
+    """Whether as many cells begin with a quote as end with one; Arrow lets an open or a doubtful quote pass."""
+    if b'"' not in data:
+        return True
+    opened = data.count(b',"') + data.count(b'\n"') + data.startswith(b'"')
+    closed = data.count(b'",') + data.count(b'"\n') + data.count(b'"\r') + data.endswith(b'"')
+    return opened == closed and data.count(b'"') % 2 == 0
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -263,6 +276,8 @@ def _times(column: pd.Series[Any]) -> pd.Series[Any]:
 
     text = column.mask(column == "")
     seconds = pd.to_numeric(text, errors="coerce")
+    if not text[seconds.isna() & text.notna()].str.fullmatch(ISO_8601).all():
+        raise Doubt
     written = pd.to_datetime(text.where(seconds.isna()), format="ISO8601", utc=True, errors="coerce")
     moment = written.fillna(pd.to_datetime(seconds, unit="s", utc=True, errors="coerce"))
     if (moment.isna() & text.notna()).any():
