@@ -31,6 +31,7 @@ from evalkit.stats.length_control import (
     length_controlled_win_rates,
 )
 from evalkit.stats.live import LiveBoard
+from evalkit.stats.next_battle import NextBattles, next_battles
 from evalkit.stats.paired import (
     ModelComparison,
     PairedDifference,
@@ -105,6 +106,7 @@ __all__ = [
     "Mean",
     "MeanTest",
     "ModelComparison",
+    "NextBattles",
     "OnlineElo",
     "PairedDifference",
     "PassRate",
@@ -163,6 +165,7 @@ __all__ = [
     "length_controlled_win_rates",
     "log_odds_weights",
     "minimum_detectable_effect",
+    "next_battles",
     "online_elo",
     "paired_difference",
     "parse_failures",

@@ -19,6 +19,7 @@ STYLE = ("tokens", "headers", "bold", "lists")
 NORMALISATION = "(a - b) / (a + b), 0 where both are 0, divided by its root mean square over the votes; not centred"
 
 _BLOCK = 1 << 15
+_TINY = float(np.finfo(np.float64).tiny)
 # Scripts written without spaces count a token for each character.
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u3040-\u9fff\uac00-\ud7af]+|[^\w\s]")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -137,8 +138,7 @@ def fill_differences(pairs: Pairs, rows: IntArray | None) -> tuple[FloatArray, F
         for start in range(0, n, _BLOCK):  # so that little more than the result is held
             those = slice(start, start + _BLOCK) if rows is None else rows[start : start + _BLOCK]
             a, b = left[those].astype(np.float64), right[those].astype(np.float64)
-            total = a + b
-            total[total == 0] = 1.0
+            total = np.maximum(a + b, _TINY)  # where both are 0 the difference is, too
             np.divide(np.subtract(a, b, out=a), total, out=x[f, start : start + _BLOCK])
         scale[f] = np.sqrt(x[f] @ x[f] / max(n, 1))
         if scale[f] > 0:

@@ -15,7 +15,7 @@ from scipy import linalg, sparse
 
 from evalkit.stats.votes import FloatArray, IntArray
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 15  # what a cache holds with its covariates: half the time of longer ones
 _FIRST_ROWS = 1 << 16
 _FIRST_STEPS = 3
 _COLLINEAR = 1e-8
@@ -81,16 +81,21 @@ class StyleVotes:
     ridge: float
 
     def blocks(self) -> Iterator[slice]:
-        """Slices of the votes, each at least as long as the table of pairs that is filled from it."""
-        length = max(_BLOCK, self.models**2)
+        """Slices of the votes, not much shorter than the table of pairs that is filled from each."""
+        length = max(_BLOCK, self.models**2 // 2)
         return (slice(start, start + length) for start in range(0, len(self.score), length))
 
-    def probabilities(self, parameters: FloatArray, rows: slice) -> tuple[IntArray, FloatArray, FloatArray]:
+    def gaps(self, parameters: FloatArray) -> FloatArray:
+        """Difference of the strengths by pair, shape (m m,)."""
+        return np.asarray(np.subtract.outer(parameters[: self.models], parameters[: self.models]).ravel())
+
+    def probabilities(
+        self, gaps: FloatArray, coefficients: FloatArray, rows: slice
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
         """Pairs, log-odds that a wins, and its probability, of some votes."""
-        m = self.models
         pair = self.pair[rows].astype(np.int64)
-        logit = np.subtract.outer(parameters[:m], parameters[:m]).ravel()[pair]
-        logit += parameters[m:] @ self.x[:, rows]
+        logit = gaps[pair]
+        logit += coefficients @ self.x[:, rows]
         p = np.negative(logit)
         with np.errstate(over="ignore"):  # exp overflows to infinity, and the probability is then 0
             np.exp(p, out=p)
@@ -105,8 +110,9 @@ class StyleVotes:
         m, k = self.models, len(self.x)
         slope_by_pair, slope_of_x = np.zeros(m * m), np.zeros(k)
         outer = [_Outer(m, k) for _ in range(1 + meat)]
+        gaps = self.gaps(parameters)
         for rows in self.blocks():
-            pair, _, p = self.probabilities(parameters, rows)
+            pair, _, p = self.probabilities(gaps, parameters[m:], rows)
             x, residual = self.x[:, rows], self.score[rows] - p
             np.multiply(p, 1.0 - p, out=p)
             if self.weight is not None:
@@ -124,9 +130,9 @@ class StyleVotes:
 
     def likelihood(self, parameters: FloatArray) -> float:
         """Penalised log-likelihood: sum of y log p + (1 - y) log(1 - p), less the penalty."""
-        total = 0.0
+        total, gaps = 0.0, self.gaps(parameters)
         for rows in self.blocks():
-            _, logit, p = self.probabilities(parameters, rows)
+            _, logit, p = self.probabilities(gaps, parameters[self.models :], rows)
             # log(1 - p) = log p - logit; where p is 0 to working precision, log p is the logit itself.
             value = (self.score[rows] - 1.0) * logit + np.where(p > 0, np.log(np.maximum(p, _TINY)), logit)
             total += float(value.sum() if self.weight is None else value @ self.weight[rows])
@@ -298,9 +304,9 @@ def clustered_meat(votes: StyleVotes, parameters: FloatArray, unit: IntArray) ->
     """
     m, units = votes.models, int(unit.max(initial=-1)) + 1
     by_model = sparse.csr_array((units, m))
-    by_feature = np.zeros((units, len(votes.x)))
+    by_feature, gaps = np.zeros((units, len(votes.x))), votes.gaps(parameters)
     for rows in votes.blocks():
-        pair, _, p = votes.probabilities(parameters, rows)
+        pair, _, p = votes.probabilities(gaps, parameters[m:], rows)
         residual = votes.score[rows] - p
         if votes.weight is not None:
             residual *= votes.weight[rows]

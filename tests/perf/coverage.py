@@ -11,11 +11,14 @@ import sys
 import time
 
 from simulated_coverage import by_voter, calibrated, corrected, iid
+from simulated_style import styled
 
 # Share of intervals that must contain the truth: at least, at most. Others are printed for comparison.
 ASKED = {
     "independent votes, sandwich": (0.94, 0.96),
     "clustered by voter": (0.91, 1.0),
+    "style coefficients": (0.94, 1.0),
+    "ratings at equal style": (0.94, 1.0),
     "PPI++ board": (0.94, 1.0),
     "PPI++ win rate": (0.94, 1.0),
     "Rogan-Gladen": (0.94, 1.0),
@@ -33,6 +36,7 @@ def main() -> int:
     sections = {
         "2,000 independent votes, 8 models, 20 % ties": lambda: iid(given.rounds, given.seed),
         "250 heavy-tailed voters with personal taste, 8 models": lambda: by_voter(given.rounds, given.seed),
+        "2,000 votes decided by style too, 4 features, 8 models": lambda: styled(given.rounds, given.seed),
         "a judge on 2,000 battles, humans on 200, 6 models": lambda: corrected(given.rounds, given.seed),
         "the same, 8 models": lambda: corrected(given.rounds, given.seed, m=8),
         "a judge's share of 2,000 items, humans on 200": lambda: calibrated(given.rounds, given.seed),
