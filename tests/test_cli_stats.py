@@ -314,6 +314,9 @@ VOTES: list[tuple[str, str | bytes, str]] = [
     ("v.csv", f"{HEAD},order\n{GOOD},AB\n", "line 2, column 'order': 'AB' is not allowed"),
     ("v.csv", f"{HEAD},turn\n{GOOD},1\n{GOOD},0\n", "line 3, column 'turn': '0' is not a finite number"),
     ("v.csv", f"{HEAD},turn\n{GOOD},1.5\n", "line 2, column 'turn': 1.5 is not a whole number"),
+    ("v.csv", f"{HEAD},turn\n{GOOD},1e31\n", "line 2, column 'turn': 1e+31 is not a whole number up to"),
+    ("v.csv", f'{HEAD}\n"1"2,a,b,tie,x,human\n', "line 2: not CSV"),
+    ("v.csv", f'{HEAD}\n{GOOD}\n2,a,b,tie,x,"human\n', "line 3: not CSV"),
     ("v.csv", f"{HEAD},turn\n{GOOD},first\n", "line 2, column 'turn': 'first' is not a number"),
     (
         "v.csv",

@@ -24,7 +24,15 @@ ISO_8601 = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?"
 
 
 class Doubt(Exception):
-    """The columns may hold a fault, or a spelling that only the row checks know."""
+    """The columns may hold a fault, or a spelling that only the row checks know.
+
+    Args:
+        row: The row to check first, counted from 0, where one is known.
+    """
+
+    def __init__(self, row: int | None = None) -> None:
+        super().__init__(row)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,10 @@ def read_frame(
         frame = _by_column(path, layout, required, more, numeric)
         if len(frame):
             return frame
-    except Doubt:
-        frame = None  # the rows decide
-    return _by_row(path, layout, check, required, more, numeric)
+        suspect = None
+    except Doubt as doubt:
+        suspect = doubt.row
+    return _by_row(path, layout, check, required, more, numeric, suspect)
 
 
 def _by_row(
@@ -94,6 +103,7 @@ def _by_row(
     required: Collection[str],
     more: Sequence[str],
     numeric: Collection[str],
+    suspect: int | None,
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -101,6 +111,8 @@ def _by_row(
     if not rows:
         line, unit = (2, "line") if path.suffix == ".csv" else (1, "row" if path.suffix == ".parquet" else "line")
         raise UserError(f"{path}, {unit} {line}: there are no rows; needed are {', '.join(required)}")
+    if suspect is not None and suspect < len(rows):
+        check(rows[suspect])  # of a million rows the one at fault is found at once
     if "id" in rows[0].values:
         unique(rows, "id", lambda row: row.text("id"), "every row has an id of its own")
     there = {name for row in rows for name in row.values}
@@ -146,8 +158,8 @@ def _by_column(
                 low, high = layout.numbers.get(name, (float("-inf"), float("inf")))
                 values = _numbers(column, low, high)
                 whole = name in layout.whole
-                if whole and not pc.all(pc.equal(values, pc.round(values)), min_count=0).as_py():
-                    raise Doubt
+                if whole:
+                    _all(pc.equal(values, pc.round(values)))
                 default = layout.whole.get(name)
                 if default is not None:
                     values = pc.fill_null(values, default).cast(pa.int64())
@@ -155,17 +167,16 @@ def _by_column(
                 values = _text(column)
             else:
                 values = _blank_as_null(_text(column))
-                if name in layout.choices and not set(pc.unique(values).to_pylist()) <= {*layout.choices[name], None}:
-                    raise Doubt
+                if name in layout.choices:
+                    _all(pc.is_in(values, pa.array([*layout.choices[name], None], pa.string())))
                 default_text = layout.texts.get(name)
                 if default_text is not None:
                     values = pc.fill_null(values, default_text)
             if name == layout.unless_failed:
                 failed = pa.scalar(False) if error is None else pc.is_valid(error)
-                if pc.any(pc.equal(pc.is_null(values), pc.invert(failed)), min_count=0).as_py():
-                    raise Doubt
-            elif _needed(name, layout) and values.null_count:
-                raise Doubt
+                _all(pc.not_equal(pc.is_null(values), pc.invert(failed)))
+            elif _needed(name, layout):
+                _all(pc.is_valid(values))
             columns[name] = values
         if "id" in table.column_names:
             ids = _blank_as_null(_text(table["id"]))
@@ -249,8 +260,7 @@ def _blank_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pc.any(pc.utf8_is_space(column), min_count=0).as_py():
-        raise Doubt
+    _all(pc.invert(pc.utf8_is_space(column)))
     empty = pc.equal(column, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), column) if pc.any(empty, min_count=0).as_py() else column
 
@@ -264,11 +274,27 @@ def _numbers(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArra
     elif pa.types.is_integer(column.type):
         values = column.cast(pa.float64())
     else:
-        values = _blank_as_null(_text(column)).cast(pa.float64())
+        text = _blank_as_null(_text(column))
+        try:
+            values = text.cast(pa.float64())
+        except pa.ArrowInvalid as error:
+            import pandas as pd
+
+            unread = pd.to_numeric(text.to_pandas(), errors="coerce").isna().to_numpy()
+            _all(pa.array(~unread | pc.is_null(text).to_numpy()))
+            raise Doubt from error
     right = pc.and_(pc.is_finite(values), pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)))
-    if not pc.all(right, min_count=0).as_py():
-        raise Doubt
+    _all(right)
     return values
+
+
+def _all(right: pa.ChunkedArray) -> None:
+    """Raises the doubt about the first row that is not right; a missing answer is right."""
+    import pyarrow.compute as pc
+
+    wrong = pc.index(right, False).as_py()
+    if wrong >= 0:
+        raise Doubt(wrong)
 
 
 def _times(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -276,8 +302,10 @@ def _times(column: pd.Series[Any]) -> pd.Series[Any]:
 
     text = column.mask(column == "")
     seconds = pd.to_numeric(text, errors="coerce")
-    if not text[seconds.isna() & text.notna()].str.fullmatch(ISO_8601).all():
-        raise Doubt
+    spelled = text[seconds.isna() & text.notna()]
+    odd = ~spelled.str.fullmatch(ISO_8601).astype(bool)
+    if odd.any():
+        raise Doubt(int(odd.index[odd][0]))
     written = pd.to_datetime(text.where(seconds.isna()), format="ISO8601", utc=True, errors="coerce")
     moment = written.fillna(pd.to_datetime(seconds, unit="s", utc=True, errors="coerce"))
     if (moment.isna() & text.notna()).any():

@@ -20,7 +20,7 @@ from evalkit.store.formats.names import (
     models_by_name,
     stored_responses,
 )
-from evalkit.store.formats.tables import Row, read_table, unique, write_table
+from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import AnnotatorKind, GradeRow
@@ -45,7 +45,7 @@ LAYOUT = Layout(
     required=REQUIRED,
     texts={"model": None, "error": None},
     choices={"annotator_kind": KINDS},
-    numbers={"value": (-math.inf, math.inf), "sample": (0, math.inf), "replicate": (0, math.inf)},
+    numbers={"value": (-math.inf, math.inf), "sample": (0, LARGEST), "replicate": (0, LARGEST)},
     whole={"sample": 0, "replicate": None},
     unless_failed="value",
 )

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from evalkit.errors import UserError
 
 _ESCAPED = re.compile(r"[\udc80-\udcff]")
+LARGEST = 2**53  # larger whole numbers are not exact in a file's floating-point numbers
 KINDS = (".csv", ".jsonl", ".parquet")
 Columns = Mapping[str, type]
 """Names and types (str, int or float) of the columns to write."""
@@ -61,7 +62,8 @@ class Row:
         except ValueError:
             raise self.fault(column, f"{found!r} is not a number") from None
         if not math.isfinite(number) or not low <= number <= high:
-            limits = f" between {low:g} and {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
+            limits = f" between {low:g} and {high:g}" if math.isfinite(high) else f" of at least {low:g}"
+            limits = limits if math.isfinite(low) else ""
             raise self.fault(column, f"{found!r} is not a finite number{limits}")
         return number
 
@@ -70,8 +72,8 @@ class Row:
         number = self.number(column, low)
         if number is None:
             return default
-        if number != int(number):
-            raise self.fault(column, f"{number} is not a whole number")
+        if number != int(number) or number > LARGEST:
+            raise self.fault(column, f"{number:g} is not a whole number up to {LARGEST}")
         return int(number)
 
     def time(self, column: str) -> str | None:

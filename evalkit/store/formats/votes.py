@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from evalkit.store.formats.names import (
     models_by_name,
     stored_responses,
 )
-from evalkit.store.formats.tables import Row, read_table, unique, write_table
+from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import WINNERS, AnnotatorKind, BattleRow, VerdictRow, Winner
@@ -48,7 +47,7 @@ LAYOUT = Layout(
     required=REQUIRED,
     texts={"criterion": "overall", "category": None, "error": None},
     choices={"winner": (*WINNERS, ""), "annotator_kind": ("human", "judge"), "order": ("ab", "ba", "")},
-    numbers={"turn": (1, math.inf), "replicate": (0, math.inf), "probability": (0, 1)},
+    numbers={"turn": (1, LARGEST), "replicate": (0, LARGEST), "probability": (0, 1)},
     whole={"turn": 1, "replicate": None},
     times=("timestamp",),
     unless_failed="winner",
