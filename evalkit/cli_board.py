@@ -151,8 +151,8 @@ def _alike(frame: pd.DataFrame) -> list[str]:
     for column, what in (("item_id", "on {} items"), ("annotator", "of {} annotators")):
         count = frame[column].nunique()
         if 1 < count <= len(frame) / 2:
-            shared = what.format(count)
-            notes.append(f"{len(frame)} votes {shared}, taken as independent: too narrow without --cluster {column}.")
+            shared = f"{len(frame)} votes {what.format(count)}, taken as independent"
+            notes.append(f"{shared}: intervals are too narrow without --cluster {column}.")
     return notes
 
 

@@ -103,12 +103,22 @@ def audit(
     null_model: Annotated[
         str | None, typer.Option("--null-model", help="A model whose answer is always the same: it must not win.")
     ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FAMILY", help="Family of a model or the judge; several times; by default its name's."
+        ),
+    ] = None,
     store: cli_look.Store = cli_look.STORE,
     json: cli_look.Json = False,
 ) -> None:
     """Check a judge: parse failures, position, length and self-preference, calibration, a null model."""
     from evalkit.stats import audit_judge
 
+    wrong = [one for one in family or () if not all(one.partition("="))]
+    if wrong:
+        raise UserError(f"--family {wrong[0]!r} is not NAME=FAMILY, such as gpt-4=openai", code=2)
+    families = {name: kin for name, _, kin in (one.rpartition("=") for one in family or ())} or None
     lengths = None
     if responses is not None:
         from evalkit.store.formats.generic import read_responses
@@ -121,7 +131,9 @@ def audit(
         with opened(store) as ledger:
             lengths = ledger_lengths(ledger)
     frame = _votes(votes, store, [])
-    found = audit_judge(frame, judge, human=annotators, responses=lengths, model=model, null_model=null_model)
+    found = audit_judge(
+        frame, judge, human=annotators, responses=lengths, model=model, null_model=null_model, families=families
+    )
     if json:
         rows = {"rows": _records(found.frame())}
         names = ("judge", "humans", "n", "n_failed", "definition", "warnings")
