@@ -112,17 +112,17 @@ def test_arena_rank_without_its_ridge_agrees() -> None:
     from arena_rank.models.contextual_bradley_terry import ContextualBradleyTerry
     from arena_rank.utils.data_utils import ContextualPairDataset
 
-    votes = simulate(4, 3000)
+    votes = simulate(4, 1000)
     z = design(votes)[0][:, -2:]
     frame = votes.assign(x=z[:, 0], w=z[:, 1])
     data = ContextualPairDataset.from_pandas(frame, ["x", "w"], reweighted=False, normalize_features=False)
     found = {}
     for reg in (1.0, 0.0):
-        model = ContextualBradleyTerry(len(data.competitors), 2, reg=reg, max_iter=50)
+        model = ContextualBradleyTerry(len(data.competitors), 2, reg=reg, max_iter=60)
         model.fit(data)
         found[reg] = np.asarray(model.params["coeffs"])
     own = [c.coefficient for c in style_control(votes, list(TRUE)).coefficients]
-    np.testing.assert_allclose(own, found[0.0], atol=2e-4)
+    np.testing.assert_allclose(own, found[0.0], atol=2e-3)
     assert abs(found[1.0][0]) < own[0] / 8  # its default
 
 
@@ -163,7 +163,7 @@ def test_weights_are_repeated_votes_in_the_estimate() -> None:
 
 
 def test_coefficient_intervals_cover() -> None:
-    hits, rounds = 0, 200
+    hits, rounds = 0, 150
     for seed in range(rounds):
         for own, truth in zip(
             style_control(simulate(1000 + seed, 1200), list(TRUE), ranks="overlap").coefficients,
