@@ -35,6 +35,9 @@ perf: $(VENV)/.dev
 	$(BIN)/python tests/perf/throughput.py
 	$(BIN)/python tests/perf/kill.py
 	$(BIN)/python tests/perf/store.py
+	$(BIN)/python tests/perf/ratings.py
+	$(BIN)/python tests/perf/coverage.py
+	$(BIN)/python tests/perf/next_battle.py
 
 vllm-env:
 	.ci/vllm-env .venv-vllm
@@ -63,6 +66,7 @@ $(VENV)/.run: $(VENV)/bin/pip pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'Adding what tests need'
 	@$(PIP) -e '.[local,bench,postgres,dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps arena-rank==0.1.1
 	@touch $@
 
 clean:

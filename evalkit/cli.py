@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_look, cli_store, printing
+from evalkit import cli_look, cli_stats, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ db_app = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(db_app, name="db")
 cli_look.register(app)
+cli_stats.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Store = cli_look.Store

@@ -1,4 +1,4 @@
-"""The commands that look: runs, show, leaderboard, samples, export, import; and what `run` prints at its end."""
+"""The commands that look: runs, show, samples, export, import; and what `run` prints at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOARD = {
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (runs, show, leaderboard, samples, export):
+    for command in (runs, show, samples, export):
         app.command()(command)
     app.command(name="import")(import_file)
 
@@ -88,24 +88,6 @@ def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
     nothing = [key for key in ("cached", "cost") if not any(row[key] for row in cells)]
     columns = {key: heading for key, heading in columns.items() if key not in nothing}
     printing.print_table(cells, columns, title="Requests")
-
-
-def leaderboard(
-    judge: Annotated[list[str] | None, typer.Option(help="Count only this judge; may be given several times.")] = None,
-    criterion: Annotated[str, typer.Option(help="What was judged.")] = "overall",
-    min_votes: Annotated[int, typer.Option(min=0, help="Leave out models with fewer battles.")] = 1,
-    store: Store = STORE,
-    json: Json = False,
-) -> None:
-    """Print the Bradley-Terry leaderboard of all battles in the ledger."""
-    from evalkit.report.board import leaderboard as board_of
-
-    with opened(store) as ledger:
-        board = board_of(ledger, judges=judge, criterion=criterion, min_votes=min_votes)
-    if json:
-        printing.print_json(board)
-    else:
-        print_board(board)
 
 
 def samples(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHORTEST_COLUMN = 5  # characters; a table that needs narrower ones is left to break as it may
+NAMES_IN_A_NOTE = 3
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -135,6 +136,22 @@ def console() -> Console:
 def say(text: str) -> None:
     """Prints a line to standard output."""
     console().print(_harmless(text), soft_wrap=True)
+
+
+def note(warnings: Sequence[str]) -> None:
+    """Prints warnings; what is said of several things ("task: sentence") is said once, with their names."""
+    about: dict[str, list[str]] = {}
+    for warning in warnings:
+        name, colon, sentence = warning.partition(": ")
+        about.setdefault(sentence if colon else warning, []).append(name if colon else "")
+    for sentence, names in about.items():
+        shown = (
+            names
+            if len(names) <= NAMES_IN_A_NOTE
+            else [*names[:NAMES_IN_A_NOTE], f"{len(names) - NAMES_IN_A_NOTE} more"]
+        )
+        start = "" if shown == [""] else f"{'; '.join(shown)}: "
+        say(f"Note: {start}{sentence}")
 
 
 def complain(error: UserError) -> None:

@@ -55,3 +55,8 @@ def test_far_too_narrow_it_still_loses_nothing(
     )
     said = f"{everything} a few words that may be broken anywhere between them 0.50"
     assert letters == sorted("".join(said.split()))
+
+
+def test_what_is_said_of_several_things_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.note(["a: too few.", "alone", *(f"{name}: too few." for name in "bcde")])
+    assert capsys.readouterr().out == "Note: a; b; c; 2 more: too few.\nNote: alone\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -20,12 +20,13 @@ from evalkit.store.schema import Model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.stats import Ratings, VoteCounts
+    from evalkit.stats import CorrelationMatrix, Ratings, VoteCounts
 
 CLUSTERED_LIMIT = 20_000
 """Up to so many votes the intervals allow for votes on the same item being alike; above, the roll-up alone is read."""
 MEAN = "mean of the benchmarks"
 RATING = "arena rating"
+MATRIX_COLUMNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,17 @@ class BenchmarkCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkCorrelations:
-    """All benchmarks of a score table, their mean first if there are several."""
+    """All benchmarks of a score table, their mean first if there are several.
+
+    Attributes:
+        matrix: Spearman's correlation of the first benchmarks and the rating with each other; None with one benchmark,
+            or with so few models that no correlation has an interval.
+    """
 
     rows: tuple[BenchmarkCorrelation, ...]
     interval: str
     warnings: tuple[str, ...]
+    matrix: CorrelationMatrix | None = None
 
 
 def leaderboard(
@@ -110,27 +117,29 @@ def leaderboard(
     criterion: str = "overall",
     models: Collection[int | str] | None = None,
     min_votes: int = 1,
+    **options: Any,
 ) -> Board:
-    """Rates the models from the ledger's verdicts: Bradley-Terry, ties as half wins (`evalkit.stats.bradley_terry`).
+    """Rates the models from the ledger's verdicts (`evalkit.stats.bradley_terry`).
 
     Args:
         judges: Whose votes count, pooled with equal weight. By default the newest jury if all its members are usable
             (see `judge_table`); else every usable judge (Board.left_out names the others); without any the humans.
         models: Ids, names or labels, for a board of these alone; battles against others do not count.
         min_votes: A model with fewer votes is left out, with a warning.
+        options: Further options of `bradley_terry`: ties, interval, ranks and the others.
 
     Raises:
-        UserError: A judge or model that is not in the ledger.
+        UserError: A judge or model that is not in the ledger; or as `bradley_terry`.
     """
     with ledger.engine.connect() as connection:
         names = model_names(connection)
         wanted = _wanted(connection, models, names)
-        chosen, left_out = _jurors(connection, judges, criterion)
+        chosen, left_out = jurors(connection, judges, criterion)
     ids = [judge.id for judge in chosen]
     tallied = frames.tally(ledger, annotators=ids, criterion=criterion, models=models and wanted, pooled=True)
     # Only what has a name: another process may have added models since the names were read.
     tallied = tallied[tallied["model_a_id"].isin(wanted) & tallied["model_b_id"].isin(wanted)]
-    ratings = _rate(ledger, tallied, ids, criterion, wanted, names, min_votes)
+    ratings = _rate(ledger, tallied, ids, criterion, wanted, names, {**options, "min_votes": min_votes})
     rows = [
         BoardRow(
             model=model,
@@ -175,7 +184,8 @@ def _wanted(connection: sa.Connection, models: Collection[int | str] | None, nam
     return sorted({key for ids in found.values() for key in ids})
 
 
-def _jurors(connection: sa.Connection, names: Sequence[str] | None, criterion: str) -> tuple[list[Judge], list[str]]:
+def jurors(connection: sa.Connection, names: Sequence[str] | None, criterion: str) -> tuple[list[Judge], list[str]]:
+    """Returns whose votes make a board (see `leaderboard`), and why others are left out."""
     found = judges(connection, criterion, names)
     if names is not None:
         return found, []
@@ -201,19 +211,29 @@ def _rate(
     criterion: str,
     models: Collection[int],
     names: Mapping[int, str],
-    min_votes: int,
+    options: Mapping[str, Any],
 ) -> Ratings:
     from evalkit.stats import bradley_terry
 
     counts = _counts(tallied, names)
-    if not 0 < counts.votes.sum() <= CLUSTERED_LIMIT:
-        return bradley_terry(counts, min_votes=min_votes)
+    cluster = options.get("cluster")
+    if cluster is None and 0 < counts.votes.sum() <= CLUSTERED_LIMIT and options.get("interval") != "bootstrap":
+        cluster = "item_id"
+    if cluster is None:
+        return bradley_terry(counts, **options)
+    votes = named_votes(ledger, ids, criterion, models, names)
+    return bradley_terry(votes, **{**options, "cluster": cluster})
+
+
+def named_votes(
+    ledger: Ledger, ids: Sequence[int], criterion: str, models: Collection[int], names: Mapping[int, str]
+) -> pd.DataFrame:
+    """Reads the outcomes of battles as votes, one for both orders of a battle; `turn` is the battle."""
     with ledger.engine.connect() as connection:
-        frame = verdicts(connection, ids, criterion, models)
-    votes = outcomes(frame)
+        votes = outcomes(verdicts(connection, ids, criterion, models))
     for side in ("model_a", "model_b"):
         votes[side] = votes[side].astype(int).map(names)
-    return bradley_terry(votes, cluster="item_id", min_votes=min_votes)
+    return votes
 
 
 def outcomes(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -290,7 +310,11 @@ def benchmark_arena_correlation(scores: ScoreTable, board: Board) -> BenchmarkCo
         )
         for pair in found.pairs
     ]
-    return BenchmarkCorrelations(tuple(rows), found.interval, warnings)
+    matrix = None
+    if len(tasks) > 1 and len(rated) >= MIN_MODELS:
+        columns = [task.name for task in tasks[: MATRIX_COLUMNS - 1]]
+        matrix = correlate(table[["model", *columns, RATING]]).matrix("spearman")
+    return BenchmarkCorrelations(tuple(rows), found.interval, warnings, matrix)
 
 
 def _note(n: int, value: float | None, lower: float | None) -> str:

@@ -140,6 +140,7 @@ def render(report: Report, ledger_url: str = "") -> str:
         best=_best(report),
         failed=failed,
         scatters=_scatters(report),
+        matrix=_matrix(report),
         unit=UNIT,
         slices_shown=SLICES_SHOWN,
         mean=MEAN,
@@ -190,6 +191,16 @@ def _scatters(report: Report) -> list[Scatter]:
             shares = all(0 <= point.x <= 1 for point in points)
             charts.append(Scatter(row, tuple(points), SHARES if shares else axis(point.x for point in points)))
     return charts
+
+
+def _matrix(report: Report) -> Any:
+    """The picture of the correlations, whose texts are escaped there; None without them."""
+    from markupsafe import Markup
+
+    from evalkit.report.correlation_plot import correlation_svg
+
+    matrix = report.correlations.matrix
+    return None if matrix is None else Markup(correlation_svg(matrix))
 
 
 def _score(report: Report, model: str, benchmark: str) -> tuple[float | None, float | None]:

@@ -1,32 +1,32 @@
-"""How far verdicts agree: with other annotators, with themselves when the answers swap places, and with chance."""
+"""How far verdicts on the same battles agree: a judge with humans, and humans with one another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from evalkit.errors import UserError
-from evalkit.stats.intervals import Share, share, sign_test_p
-from evalkit.stats.votes import (
-    A_WINS,
-    B_WINS,
-    BOTH_BAD,
-    OUTCOMES,
-    TIE,
-    IntArray,
-    code_names,
-    code_outcomes,
-    factorize,
-    require_columns,
-)
+from evalkit.stats.chance import Coefficient, kappa_of_codes
+from evalkit.stats.delta import clustered_share
+from evalkit.stats.intervals import Share
+from evalkit.stats.verdicts import BATTLE, BoolArray, Verdicts, code_verdicts, join_orders, matches, three_way
+from evalkit.stats.votes import TIE, IntArray, factorize, list_names, require_columns
 
-_FAILED = 5
-# A comparison is of one battle: these columns, where both sides have them.
-_BATTLE = ("item_id", "turn", "criterion")
-_REQUIRED = ("item_id", "model_a", "model_b", "winner")
+GroupBy = Literal["turn", "criterion", "category"]
+
+HUMANS = "humans"
+DEFINITION = (
+    "Each verdict of the judge against each verdict of the reference on the same {fields}; both_bad counts as a tie, "
+    "and a judge's verdicts in the two orders of a battle are one (a tie where they differ). agreement: the same "
+    "verdict, with ties as a third; agreement_no_ties: over the pairs where both name a winner; kappa: Cohen's, "
+    "unweighted, the models of a battle in alphabetical order. Pairs with an unreadable verdict are in n and n_failed, "
+    "and in no share. Intervals allow for verdicts on one item being alike. The rows of '{humans}' are the ceiling: "
+    "the reference's annotators among themselves."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,7 @@ class Agreement:
         n_failed: Of these, pairs where a verdict has no winner (parse error): in neither share.
         ties: Agreement with ties as a third verdict, over n - n_failed pairs.
         no_ties: Agreement over the pairs where both name a winner.
+        kappa: Cohen's kappa of the n - n_failed pairs.
         table: Counts, left verdict by right verdict (first model wins, second wins, tie), shape (3, 3).
         definition: What was compared, in a sentence.
         warnings: Sentences.
@@ -47,62 +48,142 @@ class Agreement:
     n_failed: int
     ties: Share
     no_ties: Share
+    kappa: Coefficient
     table: IntArray
     definition: str
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class SwapConsistency:
-    """What a judge says when the two answers change places.
+class AgreementRow:
+    """One judge, or the humans among themselves, in one group.
 
     Attributes:
-        n: Battles judged in both orders, failures included (each repeat counts).
-        n_failed: Of these, battles where a verdict has no winner (parse error): not in the share.
-        consistent: Share of the others with the same winner (or the same tie) in both orders.
-        always_first, always_second: Battles where the answer shown first (second) won both times.
-        other: Battles with a tie in one order only, or with tie and both_bad.
-        n_one_order: Verdicts without a partner in the other order.
-        warnings: Sentences.
+        judge: Name; `humans` for the humans among themselves.
+        reference: The pattern of the annotators that it is compared with.
+        group: Value of the column of `group_by`; `all` without one.
+        n: Pairs of verdicts, failures included.
+        n_failed: Pairs with an unreadable verdict: in no share.
+        agreement, agreement_lower, agreement_upper: With ties as a third verdict.
+        agreement_no_ties, agreement_no_ties_lower, agreement_no_ties_upper: Over the n_no_ties pairs without a tie.
+        n_no_ties: Pairs where both name a winner.
+        kappa, kappa_lower, kappa_upper: Cohen's kappa.
     """
 
+    judge: str
+    reference: str
+    group: str
     n: int
     n_failed: int
-    consistent: Share
-    always_first: int
-    always_second: int
-    other: int
-    n_one_order: int
-    warnings: tuple[str, ...]
+    agreement: float
+    agreement_lower: float
+    agreement_upper: float
+    agreement_no_ties: float
+    agreement_no_ties_lower: float
+    agreement_no_ties_upper: float
+    n_no_ties: int
+    kappa: float
+    kappa_lower: float
+    kappa_upper: float
 
 
 @dataclass(frozen=True)
-class FirstSlotPreference:
-    """Whether the answer shown first wins more often than the one shown second.
+class JudgeAgreement:
+    """Agreement of judges with humans.
 
     Attributes:
-        n: Verdicts, ties and failures included.
-        n_failed: Verdicts with no winner (parse error).
-        first: Share of the verdicts that name a winner where the answer shown first won.
-        p_value: Exact two-sided binomial test of that share against one half.
+        rows: Judges in alphabetical order, then the humans among themselves; groups in order within each.
+        n, n_failed: Sums over the rows of judges.
+        definition: What was compared, in words.
         warnings: Sentences.
     """
 
+    rows: tuple[AgreementRow, ...]
     n: int
     n_failed: int
-    first: Share
-    p_value: float
+    definition: str
     warnings: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each of `rows`, columns as in `AgreementRow`."""
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(AgreementRow.__dataclass_fields__))
+
+
+def judge_agreement(
+    votes: pd.DataFrame,
+    *,
+    judges: str = "*",
+    annotators: str = "*",
+    group_by: GroupBy | None = None,
+    confidence: float = 0.95,
+) -> JudgeAgreement:
+    """Agreement of each judge with the humans, and of the humans with one another as its ceiling.
+
+    Each verdict of a judge against each human vote on the same item, turn, criterion and pair of models, with and
+    without ties (Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench and Chatbot Arena", section 4.2, setups S1
+    and S2), after a judge's verdicts on both orders of a battle have become one (section 3.4: a tie where they differ).
+    Shares with Wilson's intervals adjusted for clusters (`delta.clustered_share`), kappa with the delta method's
+    (`chance.cohen_kappa`), both clustered by item.
+
+    Args:
+        votes: Votes frame (item_id, model_a, model_b, winner, annotator; optional annotator_kind, turn, criterion,
+            order, replicate, category).
+        judges: Pattern of the judges' names, such as `gpt4_*`; `*` is every annotator of the kind judge.
+        annotators: Pattern of the humans' names, such as `expert_*`; `*` is every annotator of the kind human. An
+            annotator that both patterns fit is a human.
+        group_by: Column whose values get rows of their own.
+        confidence: Level.
+
+    Raises:
+        UserError: A column is missing, no annotator fits a pattern, or a winner or an order is unknown.
+    """
+    wanted = ["annotator", *([group_by] if group_by else [])]
+    require_columns(votes, ["item_id", "model_a", "model_b", "winner", *wanted], "votes")
+    coded = code_verdicts(votes)
+    humans = annotators_like(coded, votes, annotators, "human")
+    judging = np.setdiff1d(annotators_like(coded, votes, judges, "judge"), humans)
+    if not len(judging):
+        raise UserError(f"every annotator that fits {judges!r} fits {annotators!r} too: no judge is left to compare.")
+    group_of = _groups(votes, group_by)
+    reference = coded.take(np.flatnonzero(np.isin(coded.annotator, humans)))
+    rows: list[AgreementRow] = []
+    warnings: list[str] = []
+    for code in (*judging, None):
+        among = code is None
+        judge = HUMANS if among else coded.annotators[code]
+        own = reference if among else join_orders(coded.take(np.flatnonzero(coded.annotator == code)))
+        left, right = matches(own, None if among else reference)
+        if not len(left):
+            same = f"on the same {_fields(coded)}"
+            text = f"No two humans voted {same}." if among else f"No verdict of {judge} and human vote are {same}."
+            warnings.append(text)
+        labels = group_of[own.row[left]]
+        for group in sorted(set(labels.tolist()), key=_natural) or ["all"]:
+            at = labels == group
+            x, y = own.outcome[left[at]], reference.outcome[right[at]]
+            found = _compare(x, y, own.item[left[at]], among, confidence)
+            rows.append(_row(judge, annotators, group, found))
+            if found.n > found.n_failed and not np.isfinite(found.kappa.lower):
+                warnings.append(f"{judge}, {group}: no interval of kappa. {found.kappa.warnings[0]}")
+    judged = [row for row in rows if row.judge != HUMANS]
+    n, failed = sum(row.n for row in judged), sum(row.n_failed for row in judged)
+    if failed:
+        warnings.append(failure_sentence(failed, n, "pairs of verdicts"))
+    return JudgeAgreement(
+        rows=tuple(rows),
+        n=n,
+        n_failed=failed,
+        definition=DEFINITION.format(fields=_fields(coded), humans=HUMANS),
+        warnings=tuple(warnings),
+    )
 
 
 def agreement(judge: pd.DataFrame, reference: pd.DataFrame | None = None, *, confidence: float = 0.95) -> Agreement:
     """Agreement of two sets of verdicts, with and without ties.
 
     Each verdict of `judge` is held against each verdict of `reference` by another annotator on the same battle: same
-    item, turn, criterion and unordered pair of models. The share that are the same, over all pairs with ties as a
-    third verdict, and over the pairs where neither is a tie (Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench
-    and Chatbot Arena", section 4.2, setups S1 and S2). both_bad counts as a tie. Wilson intervals, adjusted for
-    verdicts on the same item being alike (see `intervals.share`).
+    item, turn, criterion and unordered pair of models; verdicts in two orders stay two. Shares and intervals as in
+    `judge_agreement`. both_bad counts as a tie.
 
     Args:
         judge: Votes frame (item_id, model_a, model_b, winner, annotator; optional turn, criterion).
@@ -113,176 +194,108 @@ def agreement(judge: pd.DataFrame, reference: pd.DataFrame | None = None, *, con
     Raises:
         UserError: A column is missing or a winner is none of the four labels.
     """
-    other = judge if reference is None else reference
-    keys = [name for name in _BATTLE if name in judge.columns and name in other.columns]
-    for frame in (judge, other):
-        require_columns(frame, _REQUIRED, "verdicts")
-    _, models = code_names(judge["model_a"], judge["model_b"], other["model_a"], other["model_b"])
-    left = _canonical(judge, [*keys, "annotator"], *models[:2])
-    right = _canonical(other, [*keys, "annotator"], *models[2:])
+    frames = [judge] if reference is None else [judge, reference]
+    for frame in frames:
+        require_columns(frame, ("item_id", "model_a", "model_b", "winner", "annotator"), "verdicts")
+    keys = [name for name in BATTLE if all(name in frame.columns for frame in frames)]
     for key in keys:
-        kinds = [pd.api.types.is_numeric_dtype(frame[key]) for frame in (left, right)]
-        if kinds[0] != kinds[1]:  # one file holds 17, the other "17"
-            left, right = left.astype({key: str}), right.astype({key: str})
-    matched = left.merge(right, on=[*keys, "first", "second"], suffixes=("_left", "_right"))
-    if reference is None:
-        # An order between annotators keeps one of the two mirror images of each pair.
-        matched = matched[matched["annotator_left"].astype(str) < matched["annotator_right"].astype(str)]
-    else:
-        matched = matched[matched["annotator_left"].astype(str) != matched["annotator_right"].astype(str)]
-    x, y = (np.where(matched[side] == BOTH_BAD, TIE, matched[side]) for side in ("outcome_left", "outcome_right"))
-    parsed = (x != _FAILED) & (y != _FAILED)
+        if len({pd.api.types.is_numeric_dtype(frame[key]) for frame in frames}) == 2:
+            frames = [frame.assign(**{key: frame[key].astype(str)}) for frame in frames]  # 17 in one file, "17" in one
+    columns = [*keys, "model_a", "model_b", "winner", "annotator"]
+    coded = code_verdicts(pd.concat([frame[columns] for frame in frames], ignore_index=True), keys=keys)
+    left = coded.take(np.arange(len(judge)))
+    right = None if reference is None else coded.take(np.arange(len(judge), len(coded)))
+    i, j = matches(left, right)
+    x, y = left.outcome[i], (left if right is None else right).outcome[j]
+    return _compare(x, y, left.item[i], right is None, confidence, _fields(coded))
+
+
+def failure_sentence(failed: int, n: int, what: str) -> str:
+    """How many of n have no readable verdict."""
+    return f"{failed} of {n} {what} have no readable verdict; they are in n and in no share."
+
+
+def _compare(
+    x: IntArray, y: IntArray, items: IntArray, among: bool, confidence: float, fields: str = "battle"
+) -> Agreement:
+    """Agreement of the outcomes x and y of the same battles; `among`: of annotators without a first and a second."""
+    x, y = three_way(x), three_way(y)
+    parsed = (x >= 0) & (y >= 0)
     decided = parsed & (x != TIE) & (y != TIE)
-    items = matched["item_id"].to_numpy()
-    table = np.bincount(x[parsed] * 3 + y[parsed], minlength=9).reshape(3, 3)
+    same = (x == y).astype(np.float64)
     n_failed = int((~parsed).sum())
-    who = (
-        "each pair of different annotators"
-        if reference is None
-        else "each judge verdict against each reference verdict"
-    )
-    fields = ", ".join([*keys, "pair of models"])
-    warnings = [_failure_sentence(n_failed, len(matched), "pairs of verdicts")] if n_failed else []
-    if not len(matched):
+    sides = (np.concatenate([x, y]), np.concatenate([y, x]), np.tile(items, 2)) if among else (x, y, items)
+    who = "each pair of different annotators" if among else "each judge verdict against each reference verdict"
+    warnings = [failure_sentence(n_failed, len(x), "pairs of verdicts")] if n_failed else []
+    if not len(x):
         warnings.append(f"No two verdicts of different annotators share the same {fields}.")
     return Agreement(
-        n=len(matched),
+        n=len(x),
         n_failed=n_failed,
-        ties=share((x == y)[parsed], items[parsed], confidence),
-        no_ties=share((x == y)[decided], items[decided], confidence),
-        table=table,
+        ties=clustered_share(same[parsed], items[parsed], confidence),
+        no_ties=clustered_share(same[decided], items[decided], confidence),
+        kappa=kappa_of_codes(sides[0], sides[1], 3, sides[2], confidence=confidence),
+        table=np.bincount(x[parsed] * 3 + y[parsed], minlength=9).reshape(3, 3),
         definition=f"{who} on the same {fields}; both_bad counts as tie; failures are in no share",
         warnings=tuple(warnings),
     )
 
 
-def swap_consistency(verdicts: pd.DataFrame, *, confidence: float = 0.95) -> SwapConsistency:
-    """Share of the battles judged in both orders that get the same winner in both.
-
-    consistent / (n - n_failed), with Wilson's interval adjusted for battles sharing an item (position consistency of
-    Zheng et al. 2023, section 3.3). Verdicts in the two orders are paired within item, turn, criterion, annotator and
-    replicate; without a replicate column repeats are paired in the order of the rows.
-
-    Args:
-        verdicts: Votes frame with `order` (ab: model_a was shown first; ba: model_b was).
-        confidence: Level.
-
-    Raises:
-        UserError: A column is missing, or a winner or an order is unknown.
-    """
-    frame = _shown(verdicts)
-    keys = [name for name in (*_BATTLE, "annotator", "replicate") if name in frame.columns]
-    battle = [*keys, "first", "second"]
-    # Plain integers instead of strings and missing values: the sort and the merge below are of millions of rows.
-    frame = frame.assign(**{key: factorize(frame[key])[0] for key in keys})
-    if "replicate" not in keys:
-        frame["replicate"] = frame.groupby([*battle, "swapped"], sort=False).cumcount()
-        battle.append("replicate")
-    both = frame[~frame["swapped"]].merge(frame[frame["swapped"]], on=battle, suffixes=("_left", "_right"))
-    x, y = both["outcome_left"].to_numpy(), both["outcome_right"].to_numpy()
-    parsed = (x != _FAILED) & (y != _FAILED)
-    same = x == y
-    n_failed = int((~parsed).sum())
-    # Unswapped, a win of the canonical first model is a win of the first slot; swapped, of the second slot.
-    always_first = int(((x == A_WINS) & (y == B_WINS)).sum())
-    always_second = int(((x == B_WINS) & (y == A_WINS)).sum())
-    n_one_order = len(frame) - 2 * len(both)
-    warnings = [_failure_sentence(n_failed, len(both), "battles judged in both orders")] if n_failed else []
-    if n_one_order:
-        warnings.append(f"{n_one_order} of {len(frame)} verdicts have no partner in the other order.")
-    return SwapConsistency(
-        n=len(both),
-        n_failed=n_failed,
-        consistent=share(same[parsed], both["item_id"].to_numpy()[parsed], confidence),
-        always_first=always_first,
-        always_second=always_second,
-        other=int((parsed & ~same).sum()) - always_first - always_second,
-        n_one_order=n_one_order,
-        warnings=tuple(warnings),
+def _row(judge: str, reference: str, group: str, found: Agreement) -> AgreementRow:
+    ties, no_ties, kappa = found.ties, found.no_ties, found.kappa
+    return AgreementRow(
+        judge=judge,
+        reference=reference,
+        group=group,
+        n=found.n,
+        n_failed=found.n_failed,
+        agreement=ties.value,
+        agreement_lower=ties.lower,
+        agreement_upper=ties.upper,
+        agreement_no_ties=no_ties.value,
+        agreement_no_ties_lower=no_ties.lower,
+        agreement_no_ties_upper=no_ties.upper,
+        n_no_ties=no_ties.n,
+        kappa=kappa.value,
+        kappa_lower=kappa.lower,
+        kappa_upper=kappa.upper,
     )
 
 
-def first_slot_preference(verdicts: pd.DataFrame, *, confidence: float = 0.95) -> FirstSlotPreference:
-    """Share of the decisive verdicts won by the answer shown first, tested against one half.
-
-    Exact two-sided binomial test, p = min(1, 2 P(X <= min(k, n - k))), X ~ Binomial(n, 1/2), and Wilson's interval. It
-    speaks of position alone only if each battle is judged in both orders or the order was drawn at random; with both
-    orders of a battle the test errs on the safe side.
-
-    Args:
-        verdicts: Votes frame with `order` (ab: model_a was shown first; ba: model_b was).
-        confidence: Level.
+def annotators_like(coded: Verdicts, votes: pd.DataFrame, pattern: str, kind: Literal["human", "judge"]) -> IntArray:
+    """Codes of the annotators that fit a pattern; `*` stands for those of a kind, where the frame says the kind.
 
     Raises:
-        UserError: A column is missing, or a winner or an order is unknown.
+        UserError: There is none.
     """
-    frame = _shown(verdicts)
-    outcome, swapped = frame["outcome"].to_numpy(), frame["swapped"].to_numpy()
-    decided = (outcome == A_WINS) | (outcome == B_WINS)
-    first = share(((outcome == A_WINS) != swapped)[decided], None, confidence)
-    n_failed = int((outcome == _FAILED).sum())
-    warnings = [_failure_sentence(n_failed, len(frame), "verdicts")] if n_failed else []
-    if len(frame) and frame["shown_ba"].nunique() == 1:
-        warnings.append("Every verdict has the same order: position and quality cannot be told apart.")
-    return FirstSlotPreference(len(frame), n_failed, first, sign_test_p(first.successes, first.n), tuple(warnings))
+    fits = np.array([fnmatchcase(name, pattern) for name in coded.annotators], dtype=np.bool_)
+    if pattern == "*" and "annotator_kind" in votes.columns:
+        fits &= of_kind(coded, votes, kind)
+    if not fits.any():
+        there = list_names(coded.annotators) or "not named"
+        raise UserError(f"no {kind} fits {pattern!r}; the annotators are {there}.")
+    return np.flatnonzero(fits)
 
 
-def parse_failures(verdicts: pd.DataFrame, *, confidence: float = 0.95) -> Share:
-    """Share of verdicts with no winner (the judge's reply could not be read), with Wilson's interval.
-
-    Args:
-        verdicts: Votes frame; a failure has an empty winner.
-        confidence: Level.
-
-    Raises:
-        UserError: The column is missing or a winner is unknown.
-    """
-    require_columns(verdicts, ["winner"], "verdicts")
-    return share(_outcomes(verdicts["winner"]) == _FAILED, None, confidence)
+def of_kind(coded: Verdicts, votes: pd.DataFrame, kind: Literal["human", "judge"]) -> BoolArray:
+    """Whether each annotator is of a kind, by the column annotator_kind of its last row."""
+    row = np.zeros(len(coded.annotators) + 1, dtype=np.int64)
+    row[coded.annotator] = coded.row
+    return np.asarray((votes["annotator_kind"].iloc[row[:-1]] == kind).to_numpy(dtype=np.bool_, na_value=False))
 
 
-def _outcomes(column: pd.Series[Any]) -> IntArray:
-    outcome, unknown = code_outcomes(column)
-    if unknown:
-        row = int(np.flatnonzero(outcome == 4)[0]) + 1
-        raise UserError(
-            f"verdict {row} has the winner {column.iloc[row - 1]!r}; it must be {', '.join(OUTCOMES)}, or empty."
-        )
-    return outcome
+def _fields(coded: Verdicts) -> str:
+    return ", ".join([*coded.keys, "pair of models"])
 
 
-def _canonical(votes: pd.DataFrame, keys: list[str], a: IntArray, b: IntArray) -> pd.DataFrame:
-    """Battles with the two models in sorted order: columns `keys`, first, second (codes), outcome, turned."""
-    require_columns(votes, keys, "verdicts")
-    missing = votes["item_id"].isna().to_numpy()
-    if missing.any():
-        raise UserError(f"verdict {int(np.flatnonzero(missing)[0]) + 1} has no item_id; every verdict needs one.")
-    outcome = _outcomes(votes["winner"])
-    turned = a > b
-    decided = (outcome == A_WINS) | (outcome == B_WINS)
-    return votes[keys].assign(
-        first=np.minimum(a, b),
-        second=np.maximum(a, b),
-        outcome=np.where(turned & decided, A_WINS + B_WINS - outcome, outcome),
-        turned=turned,
-    )
+def _groups(votes: pd.DataFrame, group_by: GroupBy | None) -> np.ndarray[Any, Any]:
+    """The group of each row, as text."""
+    if group_by is None:
+        return np.full(len(votes), "all", dtype=object)
+    codes, values = factorize(votes[group_by])
+    return np.array([*(f"{v:g}" if isinstance(v, float) else str(v) for v in values), ""], dtype=object)[codes]
 
 
-def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Canonical battles with `swapped`: whether the second name was shown first."""
-    require_columns(verdicts, [*_REQUIRED, "order"], "verdicts")
-    keys = [name for name in (*_BATTLE, "annotator", "replicate") if name in verdicts.columns]
-    _, (a, b) = code_names(verdicts["model_a"], verdicts["model_b"])
-    frame = _canonical(verdicts, keys, a, b)
-    orders, labels = factorize(verdicts["order"])
-    label = np.array([*labels, ""], dtype=object)  # the last for the code -1, a missing order
-    wrong = np.flatnonzero(~np.isin(label, ("ab", "ba"))[orders])
-    if len(wrong):
-        row = int(wrong[0])
-        raise UserError(f"verdict {row + 1} has the order {verdicts['order'].iloc[row]!r}; it must be ab or ba.")
-    shown_ba = (label == "ba")[orders]
-    return frame.assign(swapped=frame["turned"].to_numpy() ^ shown_ba, shown_ba=shown_ba)
-
-
-def _failure_sentence(failed: int, n: int, what: str) -> str:
-    return f"{failed} of {n} {what} have no readable verdict; they are in n and in no share."
+def _natural(text: str) -> tuple[int, float, str]:
+    """Sorts numbers as numbers, before texts."""
+    return (0, float(text), "") if text.isdecimal() else (1, 0.0, text)

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
-from scipy import linalg, sparse, special
+from numpy.typing import NDArray
+from scipy import linalg, special
 from scipy.sparse import csgraph
 
 from evalkit.errors import UserError
 from evalkit.stats.votes import (
     A_WINS,
     B_WINS,
-    CodedVotes,
     Diagnosis,
     DiagnosisKind,
     FloatArray,
     IntArray,
-    VoteCounts,
-    factorize,
     list_names,
 )
 
+Slopes = dict[int, FloatArray]
+"""By outcome (a position in `OUTCOMES`), a value for each (model_a, model_b), shape (m, m)."""
+
 _MAX_STEPS = 100
 _STEP_TOLERANCE = 1e-9
+_SMALL = 1e-4  # log-odds
+_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+_EXP_RANGE = 600.0  # log-odds; beyond it exp would overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,10 @@ class Fit:
         bread: Pseudo-inverse of the information matrix, shape (m, m).
         iterations: Newton steps.
         gradient: Largest absolute derivative, per vote of the model.
-        converged: Whether the last step was below 1e-9.
+        converged: Whether the last step was below 1e-9, or the gradient zero up to rounding.
+        likelihood: Log-likelihood at the maximum, with the prior where there is one.
+        log_determinant: Of the information, prior included, orthogonal to the common shift.
+        curvature: The information's diagonal for the strengths, prior included, shape (m,).
     """
 
     strength: FloatArray
@@ -46,51 +51,59 @@ class Fit:
     iterations: int
     gradient: float
     converged: bool
+    likelihood: float = 0.0
+    log_determinant: float = 0.0
+    curvature: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 def win_matrix(counts: FloatArray, half: Sequence[int]) -> FloatArray:
     """Wins of row over column, shape (m, m), from counts (m, m, 4); outcomes in `half` are half a win each way."""
-    shared = counts[:, :, list(half)].sum(axis=2)
-    return np.asarray(counts[:, :, A_WINS] + counts[:, :, B_WINS].T + 0.5 * (shared + shared.T), dtype=np.float64)
+    share = np.zeros((counts.shape[2], 2))  # of an outcome, for model_a and for model_b
+    share[list(half)] = 0.5
+    share[[A_WINS, B_WINS], [0, 1]] = 1.0
+    first, second = (counts @ share).transpose(2, 0, 1)
+    return np.asarray(first + second.T, dtype=np.float64)
 
 
 def rateable_group(
-    models: Sequence[str], wins: FloatArray
+    models: Sequence[str], wins: FloatArray, prior: bool = False
 ) -> tuple[IntArray, tuple[tuple[str, ...], ...], tuple[Diagnosis, ...]]:
     """The models that a finite maximum of the likelihood can place on one scale.
 
     These are a strongly connected component of the graph with an edge from each winner to each loser (Ford 1957,
-    Amer. Math. Monthly 64:28-33). Of several, the one with the most models is taken, then the one with the most wins,
-    then the first by name.
+    Amer. Math. Monthly 64:28-33); with a prior on the strengths, all models of one island. Of several, the one with
+    the most models is taken, then the one with the most wins, then the first by name.
 
     Args:
         models: Names, shape (m,).
         wins: Wins of row over column, shape (m, m).
+        prior: Whether a prior keeps the strengths finite.
 
     Returns:
         Positions of the group's models (empty where no two models can be compared), the islands (groups with no
-        battle between them; models without votes are in none), and a diagnosis for all that cannot be placed.
+        battle between them; models without votes are in none), and a diagnosis for all that cannot be placed, or only
+        by the prior.
     """
-    beats = (wins > 0).astype(np.int8)
+    beats = wins > 0
+    if len(models) > 1 and strongly_connected(beats):
+        return np.arange(len(models)), (tuple(models),), ()
     lost, won = wins.sum(axis=0), wins.sum(axis=1)
-    _, island = csgraph.connected_components(beats, directed=False)
-    n_groups, group = csgraph.connected_components(beats, directed=True, connection="strong")
+    island = np.asarray(csgraph.connected_components(beats, directed=False)[1], dtype=np.int64)
+    strong = np.asarray(csgraph.connected_components(beats, connection="strong")[1], dtype=np.int64)
     voted = lost + won > 0
     islands = tuple(tuple(models[i] for i in np.flatnonzero(island == k).tolist()) for k in np.unique(island[voted]))
-    size = np.bincount(group, minlength=n_groups)
-    within = np.bincount(group, (wins * (group[:, None] == group)).sum(axis=1), minlength=n_groups)
-    first = {int(g): min(models[i] for i in np.flatnonzero(group == g).tolist()) for g in range(n_groups)}
-    ranked = sorted(range(n_groups), key=lambda g: (-size[g], -within[g], first[g]))
     found: list[Diagnosis] = []
-    if not ranked or size[ranked[0]] < 2:
+    core = _largest(models, wins, island if prior else strong)
+    if len(core) < 2:
         core = np.array([], dtype=np.int64)
         sentence = "No two models have beaten each other: no rating exists."
+        if prior:
+            sentence = "No two models have met: no rating exists."
         found.append(Diagnosis("no_comparison", sentence, tuple(models), len(models)))
-    else:
-        core = np.flatnonzero(group == ranked[0])
+    linked = core[_largest([models[i] for i in core], wins[np.ix_(core, core)], strong[core])] if len(core) else core
     home = set(island[core].tolist())
     kinds: dict[DiagnosisKind, list[str]] = {}
-    for i in np.setdiff1d(np.arange(len(models)), core):
+    for i in np.setdiff1d(np.arange(len(models)), linked if len(linked) > 1 else []):
         if not voted[i]:
             kinds.setdefault("no_votes", []).append(models[i])
         elif len(core) and island[i] not in home:
@@ -103,134 +116,196 @@ def rateable_group(
             kinds.setdefault("separated", []).append(models[i])
     if len(islands) > 1 and not len(core):
         kinds["disconnected"] = [name for names in islands for name in names]
+    infinite = "so no finite rating fits: it would be {}infinite"
     reasons: dict[DiagnosisKind, str] = {
         "no_votes": "no vote that counts",
-        "undefeated": "never lost, so no finite rating fits: it would be infinite",
-        "winless": "never won, so no finite rating fits: it would be minus infinity",
+        "undefeated": "never lost, " + infinite.format(""),
+        "winless": "never won, " + infinite.format("minus "),
         "separated": "only win, or only lose, against the rated models, so the distance is infinite",
         "disconnected": f"the battles fall into {len(islands)} groups of models that never met: no ranking across them",
     }
+    by_prior: dict[DiagnosisKind, str] = {
+        "undefeated": "never lost",
+        "winless": "never won",
+        "separated": "only win, or only lose, against the others",
+    }
     for kind, names in kinds.items():
-        found.append(Diagnosis(kind, f"Not rated: {list_names(names)}: {reasons[kind]}.", tuple(names), len(names)))
+        sentence = f"Not rated: {list_names(names)}: {reasons[kind]}."
+        if prior and kind in by_prior:
+            sentence = f"Rated by the prior alone: {list_names(names)}: {by_prior[kind]}; without it, infinite."
+        found.append(Diagnosis(kind, sentence, tuple(names), len(names)))
     return core, islands, tuple(found)
 
 
-def _log_likelihood(wins: FloatArray, strength: FloatArray) -> float:
-    return float(-(wins * np.logaddexp(0.0, strength - strength[:, None])).sum())
+def _largest(models: Sequence[str], wins: FloatArray, group: IntArray) -> IntArray:
+    """Positions of the group with the most models, then the most wins within, then the first name."""
+    if not len(group):
+        return np.array([], dtype=np.int64)
+    size = np.bincount(group)
+    within = np.bincount(group, (wins * (group[:, None] == group)).sum(axis=1), minlength=len(size))
+    best = [g for g in np.flatnonzero(size == size.max()).tolist() if within[g] == within[size == size.max()].max()]
+    return np.flatnonzero(group == min(best, key=lambda g: min(models[i] for i in np.flatnonzero(group == g).tolist())))
 
 
-def fit(wins: FloatArray) -> Fit:
+def strongly_connected(edges: NDArray[np.bool_]) -> bool:
+    """Whether every node has a path to every other along `edges`, shape (m, m), m at least 1."""
+    return _reaches_all(edges) and _reaches_all(edges.T)
+
+
+def _reaches_all(edges: NDArray[np.bool_]) -> bool:
+    """Whether there is a path from the first node to every other."""
+    reached = edges[0].copy()
+    reached[0] = True
+    latest = reached
+    while latest.any() and not reached.all():
+        latest = edges[latest].any(axis=0) & ~reached
+        reached = reached | latest
+    return bool(reached.all())
+
+
+def newton(
+    start: FloatArray,
+    derivatives: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    likelihood: Callable[[FloatArray], float],
+    votes: FloatArray,
+    models: int,
+) -> Fit:
+    """Maximise a concave log-likelihood that does not change when all strengths move together.
+
+    Each step solves H d = g. It is halved while the likelihood falls; a slope still upward at its end shows that it
+    rose, so the likelihood itself is seldom computed.
+
+    Args:
+        start: Parameters: `models` strengths with mean 0, then others, shape (k,).
+        derivatives: Gradient (k,) and information (k, k) at given parameters; the information may be changed in place.
+        likelihood: Log-likelihood at given parameters.
+        votes: Votes that each parameter has a part in, shape (k,).
+        models: Number of strengths.
+
+    Returns:
+        The fit, all parameters in `strength`.
+
+    Raises:
+        UserError: No information can be had at the start, nor at equal strengths.
+    """
+    place, converged, steps = start, False, 0
+    state = _factored(derivatives, place, models)
+    if state is None:  # far out the information may vanish; at equal strengths it is largest
+        place = np.where(np.arange(len(start)) < models, 0.0, start)
+        state = _factored(derivatives, place, models)
+    if state is None:
+        raise UserError("the votes' counts or weights differ by too many orders of magnitude to fit ratings to them.")
+    while not converged and steps < _MAX_STEPS:
+        gradient, factor, _ = state
+        step = linalg.cho_solve((factor, True), gradient, check_finite=False)
+        step[:models] -= step[:models].mean()
+        largest, size = float(np.abs(step).max()), 1.0
+        while True:
+            ahead = place + size * step
+            new = _factored(derivatives, ahead, models)
+            # Below 1e-4 Newton's method converges quadratically, and the likelihood cannot resolve the gain.
+            if new is not None and (
+                largest * size <= _SMALL or new[0] @ step >= 0.0 or likelihood(ahead) >= likelihood(place)
+            ):
+                break
+            size /= 2.0
+            if largest * size <= _STEP_TOLERANCE:
+                break
+        steps += 1
+        if new is None:
+            break
+        place, state = ahead, new
+        # Billions of votes leave rounding errors in the gradient that no step can remove.
+        rounding = largest <= _SMALL and bool((np.abs(state[0]) <= _ROUNDING * votes).all())
+        converged = largest <= _STEP_TOLERANCE or rounding
+    gradient, factor, curvature = state
+    inverse = linalg.lapack.dpotri(factor, lower=1)[0]
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    gauge = float(curvature.mean())
+    inverse[:models, :models] -= 1.0 / (models * gauge)
+    log_determinant = 2.0 * float(np.log(np.diag(factor)).sum()) - float(np.log(gauge))
+    certificate = float((np.abs(gradient) / votes).max())
+    return Fit(place, inverse, steps, certificate, converged, likelihood(place), log_determinant, curvature)
+
+
+def _factored(
+    derivatives: Callable[[FloatArray], tuple[FloatArray, FloatArray]], place: FloatArray, models: int
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Gradient, Cholesky factor and the information's diagonal; None where it is singular to working precision."""
+    gradient, information = derivatives(place)
+    curvature = np.diag(information)[:models].copy()
+    # Moving all strengths together changes nothing; this term, taken off the inverse again, makes H invertible.
+    information[:models, :models] += curvature.mean() / models
+    factor, failed = linalg.lapack.dpotrf(information.T, lower=1, overwrite_a=1)  # symmetric; .T saves a copy
+    return None if failed else (gradient, factor, curvature)
+
+
+def fit(wins: FloatArray, start: FloatArray | None = None, precision: float = 0.0) -> Fit:
     """Maximise the Bradley-Terry likelihood by Newton's method with the analytic Hessian.
 
     Gradient g_i = sum_j (w_ij - n_ij p_ij), information H = Laplacian of n_ij p_ij p_ji, p_ij = 1 / (1 + exp(s_j -
-    s_i)), n = w + w'. Each step solves H d = g, halved while the likelihood falls (it is concave).
+    s_i)), n = w + w'. With a prior, -precision / 2 sum (s_i - mean s)^2 is added to the likelihood.
 
     Args:
-        wins: Wins of row over column, shape (m, m), one strongly connected group.
+        wins: Wins of row over column, shape (m, m): one strongly connected group, or a connected one with a prior.
+        start: Strengths to start from, shape (m,), such as those of an earlier fit; from the win shares if None.
+        precision: 1 / variance of a normal prior on the strengths; 0 for none.
     """
     m = len(wins)
-    strength = np.zeros(m)
     if not m:
-        return Fit(strength, np.zeros((0, 0)), 0, 0.0, True)
+        return Fit(np.zeros(0), np.zeros((0, 0)), 0, 0.0, True)
     battles = wins + wins.T
-    total = battles.sum(axis=1)
-    likelihood = _log_likelihood(wins, strength)
-    converged = False
-    steps = 0
-    while not converged and steps < _MAX_STEPS:
-        gradient, factor, _ = _derivatives(wins, battles, strength)
-        step = linalg.cho_solve(factor, gradient)
-        step -= step.mean()
-        size = 1.0
-        # Below 1e-4 Newton's method converges quadratically, and the likelihood cannot resolve the gain.
-        while np.abs(step).max() * size > 1e-4 and _log_likelihood(wins, strength + size * step) < likelihood:
-            size /= 2.0
-        strength = strength + size * step
-        likelihood = _log_likelihood(wins, strength)
-        steps += 1
-        converged = bool(np.abs(step).max() <= _STEP_TOLERANCE)
-    gradient, factor, gauge = _derivatives(wins, battles, strength)
-    # The gauge term was added to make H invertible; its inverse is taken off again.
-    bread = linalg.cho_solve(factor, np.eye(m)) - 1.0 / (m * gauge)
-    return Fit(strength, bread, steps, float((np.abs(gradient) / total).max()), converged)
+    won, total = wins.sum(axis=1), battles.sum(axis=1)
+    if start is None:
+        start = np.log((won + 0.5) / (total - won + 0.5))
+    diagonal = np.arange(m)
+
+    def derivatives(strength: FloatArray) -> tuple[FloatArray, FloatArray]:
+        p = win_probability(strength)
+        expected = battles * p
+        gradient = won - expected.sum(axis=1) - precision * (strength - strength.mean())
+        information = np.multiply(p, expected, out=p)
+        information -= expected  # - n p (1 - p)
+        information[diagonal, diagonal] = -information.sum(axis=1)
+        return gradient, with_prior(information, precision, m)
+
+    def likelihood(strength: FloatArray) -> float:
+        spread = strength - strength.mean()
+        return float((wins * log_win_probability(strength)).sum()) - precision / 2.0 * float(spread @ spread)
+
+    return newton(start - start.mean(), derivatives, likelihood, total, m)
 
 
-def _derivatives(
-    wins: FloatArray, battles: FloatArray, strength: FloatArray
-) -> tuple[FloatArray, tuple[FloatArray, bool], float]:
-    p = special.expit(strength[:, None] - strength)
-    gradient = (wins - battles * p).sum(axis=1)
-    information = _laplacian(battles * p * p.T)
-    gauge = float(np.diag(information).mean())
-    return gradient, linalg.cho_factor(information + gauge / len(strength), lower=True), gauge
+def with_prior(information: FloatArray, precision: float, models: int) -> FloatArray:
+    """Add the precision of the prior, `precision` (I - 11' / m), to the strengths' block, in place."""
+    if precision:
+        information[:models, :models] -= precision / models
+        information[np.arange(models), np.arange(models)] += precision
+    return information
 
 
-def _laplacian(weight: FloatArray) -> FloatArray:
-    laplacian = -weight
-    np.fill_diagonal(laplacian, 0.0)
-    np.fill_diagonal(laplacian, -laplacian.sum(axis=1))
-    return laplacian
+def log_win_probability(strength: FloatArray) -> FloatArray:
+    """Logarithm of `win_probability`, finite however small that is."""
+    if len(strength) and np.ptp(strength) > _EXP_RANGE:
+        return np.asarray(-np.logaddexp(0.0, -np.subtract.outer(strength, strength)), dtype=np.float64)
+    return np.asarray(np.log(win_probability(strength)), dtype=np.float64)
 
 
-def meat_from_counts(strength: FloatArray, weight_squared: FloatArray, half: Sequence[int]) -> FloatArray:
-    """Sum of the votes' scores' outer products, sum w^2 (y - p_ij)^2 (e_i - e_j)(e_i - e_j)', from counts.
+def win_probability(strength: FloatArray) -> FloatArray:
+    """P(row beats column) = 1 / (1 + exp(s_j - s_i)), shape (m, m)."""
+    if len(strength) and np.ptp(strength) > _EXP_RANGE:
+        return np.asarray(special.expit(np.subtract.outer(strength, strength)), dtype=np.float64)
+    middle = (strength.max() + strength.min()) / 2.0 if len(strength) else 0.0
+    odds = np.exp(strength - middle)
+    return np.asarray(odds[:, None] / np.add.outer(odds, odds), dtype=np.float64)
+
+
+def vote_slopes(strength: FloatArray, half: Sequence[int]) -> Slopes:
+    """Derivative of one vote's log-likelihood by s_a - s_b: y - P(a beats b), y = 1, 0 or, for `half`, 1/2.
 
     Args:
         strength: Shape (m,).
-        weight_squared: Sums of squared vote weights, shape (m, m, 4).
-        half: Outcomes with y = 1/2; model_a winning has y = 1, model_b winning 0, others are not used.
+        half: Outcomes that are half a win each way; outcomes neither won, lost nor half are not used.
     """
-    p = special.expit(strength[:, None] - strength)
-    pair = weight_squared[:, :, A_WINS] * (1.0 - p) ** 2 + weight_squared[:, :, B_WINS] * p**2
-    for outcome in half:
-        pair = pair + weight_squared[:, :, outcome] * (0.5 - p) ** 2
-    return _laplacian(np.asarray(pair + pair.T))
-
-
-def meat_by_cluster(
-    coded: CodedVotes,
-    cluster: pd.Series[Any],
-    counts: VoteCounts,
-    core: IntArray,
-    strength: FloatArray,
-    half: Sequence[int],
-) -> tuple[FloatArray, int, float]:
-    """Clustered meat: scores are summed within a cluster, then outer products over clusters, times G / (G - 1).
-
-    Args:
-        coded: The votes.
-        cluster: Sampling unit of each vote, shape (votes,).
-        counts: Counts whose `models` the positions in `core` refer to.
-        core: Positions of the rated models.
-        strength: Their strengths.
-        half: Outcomes with y = 1/2.
-
-    Returns:
-        The meat (m, m), the number of clusters G, and the effective number (sum n_g)^2 / sum n_g^2 of clusters of
-        n_g votes.
-
-    Raises:
-        UserError: A vote has no cluster.
-    """
-    m = len(core)
-    position = np.full(len(coded.models) + 1, -1, dtype=np.int64)
-    place = {name: i for i, name in enumerate(coded.models)}
-    position[[place[counts.models[i]] for i in core]] = np.arange(m)
-    score = np.full(6, np.nan)
-    score[[A_WINS, B_WINS, *half]] = [1.0, 0.0, *(0.5 for _ in half)]
-    a, b, y = position[coded.a], position[coded.b], score[coded.outcome]
-    rows = np.flatnonzero((a >= 0) & (b >= 0) & (a != b) & ~np.isnan(y))
-    unit, units = factorize(cluster)
-    if (unit[rows] < 0).any():
-        row = int(rows[np.flatnonzero(unit[rows] < 0)[0]]) + 1
-        raise UserError(f"vote {row} has no {cluster.name}: intervals clustered by it need one for every vote.")
-    a, b, unit = a[rows], b[rows], unit[rows]
-    residual = y[rows] - special.expit(strength[a] - strength[b])
-    if coded.weight is not None:
-        residual *= coded.weight[rows]
-    cells = (np.concatenate([residual, -residual]), (np.concatenate([unit, unit]), np.concatenate([a, b])))
-    scores = sparse.coo_array(cells, shape=(len(units), m)).tocsr()
-    sizes = np.bincount(unit, minlength=1)
-    g = int((sizes > 0).sum())
-    effective = float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum()) if g else 0.0
-    return np.asarray((scores.T @ scores).todense()) * g / max(g - 1, 1), g, effective
+    p = win_probability(strength)
+    return {A_WINS: 1.0 - p, B_WINS: -p, **dict.fromkeys(half, 0.5 - p)}

@@ -21,6 +21,8 @@ IntArray = NDArray[np.int64]
 OUTCOMES = ("model_a", "model_b", "tie", "both_bad")
 A_WINS, B_WINS, TIE, BOTH_BAD = range(4)
 _UNKNOWN, _MISSING = 4, 5
+_SAMPLE = 4096  # rows
+_BLOCK = 1 << 18  # rows
 
 DiagnosisKind = Literal[
     "unknown_label",
@@ -35,7 +37,15 @@ DiagnosisKind = Literal[
     "disconnected",
     "no_comparison",
     "no_variation",
+    "missing_feature",
+    "collinear",
+    "not_identifiable",
+    "extrapolated",
+    "not_monotonic",
+    "no_ties",
+    "ties_separate",
     "few_clusters",
+    "undefined_rounds",
     "not_converged",
 ]
 
@@ -99,7 +109,7 @@ class VoteCounts:
 
     def votes_by_model(self, outcomes: Sequence[int] = range(4)) -> IntArray:
         """Number of votes each model took part in, shape (m,)."""
-        pairs = self.votes[:, :, list(outcomes)].sum(axis=2)
+        pairs = self.votes @ np.isin(np.arange(4), list(outcomes)).astype(np.float64)
         return np.asarray(np.rint(pairs.sum(axis=0) + pairs.sum(axis=1)), dtype=np.int64)
 
     def at_least(self, min_votes: int) -> VoteCounts:
@@ -108,7 +118,7 @@ class VoteCounts:
         Repeated until every model left has that many, since each removal takes votes from others.
         """
         kept = np.arange(len(self.models))
-        while kept.size:
+        while kept.size and min_votes > 0:
             pairs = self.votes[np.ix_(kept, kept)].sum(axis=2)
             enough = pairs.sum(axis=0) + pairs.sum(axis=1) >= min_votes
             if enough.all():
@@ -144,16 +154,72 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str = "vo
 
 
 def factorize(column: pd.Series[Any]) -> tuple[IntArray, list[Any]]:
-    """Codes and distinct values of a column; a missing value has the code -1."""
+    """Codes and distinct values of a column; a missing value has the code -1.
+
+    Text costs the most of a whole board, so it takes the shortest way there is: Arrow's look-up for Arrow strings, and
+    for Python objects the addresses first, as a name repeated is mostly the same object repeated.
+    """
+    codes, values = _factorize(column)
+    return np.asarray(codes, dtype=np.int64), values
+
+
+def _factorize(column: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes, dtype=np.int64), list(column.cat.categories)
-    codes, values = pd.factorize(column)
-    return np.asarray(codes, dtype=np.int64), list(values)
+        codes = np.asarray(column.cat.codes, dtype=np.int64)
+        # A category without a row, as filtering leaves behind, is no value of the column.
+        present = np.bincount(codes + 1, minlength=len(column.cat.categories) + 1)[1:] > 0
+        place = np.append(np.cumsum(present) - 1, -1)
+        return place[codes], list(column.cat.categories[present])
+    if getattr(column.dtype, "storage", "pyarrow") == "pyarrow" and column.dtype.type is str:
+        return _factorize_arrow(column)
+    if column.dtype.type in (np.object_, str):
+        return _factorize_objects(column.to_numpy(dtype=object))
+    codes, distinct = pd.factorize(column)
+    return codes, list(distinct)
+
+
+def _factorize_arrow(column: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    def encode(text: pa.ChunkedArray) -> tuple[NDArray[Any], list[Any]]:
+        coded = text.combine_chunks().dictionary_encode()
+        return coded.indices.fill_null(-1).to_numpy(), coded.dictionary.to_pylist()
+
+    text = pa.chunked_array(column)
+    sample = text.take(pa.array(np.arange(0, len(text), len(text) // _SAMPLE + 1)))
+    known = sample.drop_null().unique()
+    if 2 * len(known) > len(sample):
+        return encode(text)
+    # Where values repeat, looking up those of a sample is quicker than collecting them; the others are few.
+    found = compute.index_in(text, value_set=known)
+    codes, values = found.fill_null(-1).to_numpy(), known.to_pylist()
+    if found.null_count:
+        rest, others = encode(text.filter(found.is_null()))
+        codes = np.array(codes)
+        codes[codes < 0] = np.where(rest < 0, -1, rest + len(values))
+        values += others
+    return codes, values
+
+
+def _factorize_objects(values: NDArray[np.object_]) -> tuple[NDArray[Any], list[Any]]:
+    values = np.ascontiguousarray(values)
+    address = np.frombuffer(values, dtype=np.intp)
+    # A sample tells whether the objects repeat; where each row has its own, their addresses say nothing.
+    sample = address[:: len(address) // _SAMPLE + 1]
+    if len(np.unique(sample)) > len(sample) // 2:
+        codes, distinct = pd.factorize(values)
+        return codes, list(distinct)
+    place, objects = pd.factorize(address)
+    row = np.empty(len(objects), dtype=np.int64)
+    row[place] = np.arange(len(place))
+    codes, distinct = pd.factorize(values[row])  # equal names may still be several objects
+    return codes[place], list(distinct)
 
 
 def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray]]:
     """Sorted names in any of the columns, and each column as codes; a missing or blank name is len(names)."""
-    coded = [factorize(column) for column in columns]
+    coded = [_factorize(column) for column in columns]
     names = tuple(sorted({str(name) for _, values in coded for name in values if str(name).strip()}))
     place = {name: i for i, name in enumerate(names)}
     # The spare last entry is what the code -1 (missing) picks.
@@ -163,7 +229,7 @@ def code_names(*columns: pd.Series[Any]) -> tuple[tuple[str, ...], list[IntArray
 
 def code_outcomes(column: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
     """Outcome codes of a winner column (4 unknown label, 5 missing) and the unknown labels."""
-    codes, labels = factorize(column)
+    codes, labels = _factorize(column)
     known = {label: code for code, label in enumerate(OUTCOMES)}
     lookup = np.full(len(labels) + 1, _MISSING, dtype=np.int64)
     unknown = []
@@ -214,15 +280,20 @@ def count_votes(votes: pd.DataFrame | CodedVotes, weights: ArrayLike | None = No
     """
     coded = votes if isinstance(votes, CodedVotes) else code_votes(votes, weights)
     m = len(coded.models)
-    # Bad rows get cells of their own (outcome 4 and 5, model m), so no mask is needed over the votes.
-    cell = coded.a * (m + 1)
-    cell += coded.b
-    cell *= 6
-    cell += coded.outcome
-    shape = (m + 1, m + 1, 6)
+    size, shape = (m + 1) ** 2 * 6, (m + 1, m + 1, 6)
+    step = max(_BLOCK, size)
 
     def tally(weight: FloatArray | None) -> FloatArray:
-        return np.bincount(cell, weight, minlength=(m + 1) ** 2 * 6).reshape(shape).astype(np.float64)
+        total = np.zeros(size)
+        for start in range(0, len(coded.a), step):  # in blocks that a cache holds
+            rows = slice(start, start + step)
+            # Bad rows get cells of their own (outcome 4 and 5, model m), so no mask is needed over the votes.
+            cell = coded.a[rows] * (m + 1)
+            cell += coded.b[rows]
+            cell *= 6
+            cell += coded.outcome[rows]
+            total += np.bincount(cell, None if weight is None else weight[rows], minlength=size)
+        return total.reshape(shape)
 
     raw = tally(None)
     planes = [raw] if coded.weight is None else [raw, tally(coded.weight), tally(coded.weight**2)]
@@ -231,7 +302,7 @@ def count_votes(votes: pd.DataFrame | CodedVotes, weights: ArrayLike | None = No
     for plane in kept:
         plane[np.arange(m), np.arange(m)] = 0.0
     diagnoses = _row_diagnoses(coded, raw, self_battles)
-    excluded = len(cell) - round(kept[0].sum())
+    excluded = len(coded.a) - round(kept[0].sum())
     votes_plane, weight, weight_squared = kept if len(kept) == 3 else kept * 3
     return VoteCounts(coded.models, votes_plane, weight, weight_squared, excluded, diagnoses)
 

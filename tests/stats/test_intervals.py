@@ -6,7 +6,7 @@ from scipy import stats
 
 from evalkit.errors import UserError
 from evalkit.stats import bootstrap, clustered_mean, share, wilson
-from evalkit.stats.intervals import sign_test_p
+from evalkit.stats.intervals import bounded_mean, sign_test_p
 
 
 @pytest.mark.parametrize("k, n", [(0, 10), (1, 10), (7, 20), (20, 20), (500, 1343)])
@@ -94,3 +94,15 @@ def test_bad_input_ends_in_a_sentence() -> None:
         clustered_mean([1.0, 2.0], ["a", None])
     with pytest.raises(UserError, match="one label a value"):
         clustered_mean([1.0, 2.0], ["a"])
+
+
+def test_bounded_means_stay_within_0_and_1_and_cover() -> None:
+    rng = np.random.default_rng(5)
+    hits = []
+    for _ in range(400):
+        mean = bounded_mean(rng.beta(6, 0.5, size=25))
+        assert 0 <= mean.lower < mean.upper <= 1
+        hits.append(mean.lower <= 6 / 6.5 <= mean.upper)
+    assert 0.91 <= np.mean(hits) <= 0.99
+    with pytest.raises(UserError, match=r"value 2 of 2 is 1\.5"):
+        bounded_mean([0.5, 1.5])

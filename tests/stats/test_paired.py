@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from evalkit.errors import UserError
-from evalkit.stats import compare_models, paired_difference
+from evalkit.stats import compare_criteria, compare_models, paired_difference
 
 
 def test_difference_is_the_paired_t_test() -> None:
@@ -93,3 +93,79 @@ def test_bad_grades_end_in_a_sentence() -> None:
         compare_models(GRADES.drop(columns="value"), "m", "n")
     with pytest.raises(UserError, match="item by item"):
         paired_difference([1], [1, 2])
+
+
+def test_permutation_against_scipy() -> None:
+    rng = np.random.default_rng(4)
+    few, many = rng.normal(0.4, 1, size=10), rng.normal(0.1, 1, size=200)
+    options = {"permutation_type": "samples", "n_resamples": 9999, "rng": np.random.default_rng(0)}
+    for d, tolerance in ((few, 1e-12), (many, 0.02)):
+        result = paired_difference(d, np.zeros(len(d)))
+        expected = stats.permutation_test((d, np.zeros(len(d))), lambda x, y: np.mean(x - y), **options)
+        assert result.permutation_p == pytest.approx(expected.pvalue, abs=tolerance)
+    assert paired_difference(few, few * 0).permutation == "exact over 2^10 sign flips"
+    assert "9999 random sign flips, seed 3" in paired_difference(many, many * 0, seed=3).permutation
+    again = [paired_difference(many, many * 0, seed=3).permutation_p for _ in range(2)]
+    assert again[0] == again[1] != paired_difference(many, many * 0, seed=4).permutation_p
+
+
+def test_permutation_of_right_and_wrong_is_mcnemar() -> None:
+    a = np.array([1] * 12 + [0] * 3 + [1] * 20)
+    b = np.array([0] * 12 + [1] * 3 + [1] * 20)
+    result = paired_difference(a, b)
+    assert result.permutation_p == result.mcnemar_p == pytest.approx(stats.binomtest(12, 15).pvalue)
+    same = paired_difference(a, a)
+    assert same.permutation_p == 1.0 and same.mcnemar_p == 1.0
+
+
+def test_permutation_flips_whole_clusters() -> None:
+    passage = np.repeat(np.arange(4), 5)
+    a = np.repeat([1.0, 2.0, 1.5, 0.5], 5)
+    result = paired_difference(a, np.zeros(20), clusters=passage)
+    assert result.permutation_p == 2 / 16  # all four agree in sign
+    assert paired_difference(a, np.zeros(20)).permutation_p < 0.001
+
+
+def test_permutation_keeps_its_level_where_clusters_are_few() -> None:
+    rng = np.random.default_rng(5)
+    rejected = [
+        paired_difference(rng.exponential(size=12) * rng.choice([-1, 1], 12), np.zeros(12)).permutation_p <= 0.05
+        for _ in range(400)
+    ]
+    assert 0.02 <= np.mean(rejected) <= 0.08
+
+
+def test_permutation_of_many_items_has_a_normal_limit() -> None:
+    rng = np.random.default_rng(6)
+    d = rng.normal(0.005, 1, size=30_000)
+    result = paired_difference(d, np.zeros(len(d)))
+    assert result.permutation.startswith("normal limit")
+    assert result.permutation_p == pytest.approx(result.p_value, rel=0.01)
+
+
+def test_criteria_are_compared_one_by_one() -> None:
+    grades = pd.concat(
+        [
+            GRADES.assign(criterion="accuracy"),
+            GRADES.assign(criterion="style", value=GRADES["value"].fillna(0) * 2),
+            GRADES[GRADES["model"] == "m"].assign(criterion="only m"),
+        ]
+    )
+    found = compare_criteria(grades, "m", "n", cluster="passage")
+    frame = found.frame()
+    assert frame["metric"].tolist() == ["accuracy", "style"] and frame["n"].tolist() == [3, 4]
+    single = compare_models(GRADES, "m", "n", cluster="passage")
+    assert found.differences[0] == single and frame["p_value"][0] == single.p_value
+    assert "accuracy: 1 of 9 grades have no value (failures); they are in no mean." in found.warnings
+    assert "only m: only one of the two models has grades" in found.warnings[-1]
+    assert "passage" in found.definition and "not adjusted" in found.definition
+    assert compare_criteria(GRADES, "m", "n").metrics == ("value",)
+    with pytest.raises(UserError, match="no criterion in common"):
+        compare_criteria(GRADES.assign(criterion=GRADES["model"]), "m", "n")
+    with pytest.raises(UserError, match="grade 1 names no criterion"):
+        compare_criteria(GRADES.assign(criterion=None), "m", "n")
+
+
+def test_a_grade_that_is_no_number_is_named() -> None:
+    with pytest.raises(UserError, match="the grade 'good' of m on item q1 is not a finite number"):
+        compare_models(GRADES.assign(value=["good", *GRADES["value"][1:]]), "m", "n")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.stats import bradley_terry, count_votes
+from evalkit.stats import VoteCounts, bradley_terry, count_votes
 from evalkit.stats.ratings import ELO
 
 
@@ -296,7 +296,7 @@ def test_steep_and_sparse_boards_converge() -> None:
     "options, message",
     [
         ({"anchor": "z"}, "anchor model 'z' is not among the rated models"),
-        ({"ties": "win"}, "must be one of half, drop"),
+        ({"ties": "win"}, "must be one of half, davidson, rao-kupper, drop"),
         ({"confidence": 95}, "between 0 and 1"),
         ({"cluster": "voter"}, "lack the column"),
         ({"weights": [1.0]}, "shape"),
@@ -320,3 +320,72 @@ def test_bad_frames_end_in_a_sentence() -> None:
 def test_no_votes_is_an_empty_board() -> None:
     board = bradley_terry(votes_of())
     assert board.frame().empty and board.n == 0 and kinds(board) == ["no_comparison"]
+
+
+def test_no_jitter_narrows_the_intervals() -> None:
+    # A chain is saturated: the variance of each step is 1 / (n p q), and those of a longer way add up. A ridge on the
+    # Hessian, as peers add, shrinks the long ways most.
+    shares = np.linspace(0.3, 0.8, 11)
+    battles = [
+        (f"m{i:02d}", f"m{i + 1:02d}", winner, round(40 * share))
+        for i, p in enumerate(shares)
+        for winner, share in (("model_a", p), ("model_b", 1 - p))
+    ]
+    board = bradley_terry(votes_of(*battles))
+    won = np.array([times for *_, winner, times in battles if winner == "model_a"])
+    lost = np.array([times for *_, winner, times in battles if winner == "model_b"])
+    n = (won + lost).sum()
+    variance = (1 / won + 1 / lost).cumsum() * n / (n - 11)
+    for steps in (1, 5, 11):
+        gap = board.difference("m00", f"m{steps:02d}")
+        assert gap.difference == pytest.approx(ELO * np.log(won / lost)[:steps].sum(), abs=1e-8)
+        assert gap.upper - gap.difference == pytest.approx(1.959964 * ELO * np.sqrt(variance[steps - 1]), rel=1e-6)
+
+
+def test_differences_have_their_own_intervals() -> None:
+    votes = simulate(np.random.default_rng(13), np.linspace(-1, 1, 5), 600, tie_share=0.2)
+    board = bradley_terry(votes)
+    best, last = board.models[0], board.models[-1]
+    gap, back = board.difference(best, last), board.difference(last, best)
+    assert gap.difference == pytest.approx(board.rating[0] - board.rating[-1])
+    assert (back.difference, back.lower, back.upper) == (-gap.difference, -gap.upper, -gap.lower)
+    assert gap.win_probability == pytest.approx(1 / (1 + 10 ** (-gap.difference / 400)))
+    # Whatever the reference, a difference is the same; and anchored there, it is the rating's own interval.
+    anchored = bradley_terry(votes, anchor=last, center=0)
+    assert anchored.difference(best, last).upper == pytest.approx(gap.upper, rel=1e-9)
+    assert anchored.upper[0] == pytest.approx(gap.upper, rel=1e-9)
+    assert board.difference(best, best).upper == 0.0
+    assert (gap.p_value < 0.05) == (gap.lower > 0)
+    with pytest.raises(UserError, match="'nobody' is not on the board"):
+        board.difference("nobody", best)
+
+
+def test_no_difference_across_islands() -> None:
+    gap = bradley_terry(votes_of(*CYCLE, ("p", "q", "model_a", 50), ("q", "p", "model_a", 5))).difference("p", "a")
+    assert np.isnan(gap.difference) and (gap.lower, gap.upper, gap.p_value) == (-np.inf, np.inf, 1.0)
+
+
+def test_missing_winners_move_nothing_under_any_policy() -> None:
+    votes = simulate(np.random.default_rng(14), np.linspace(-1, 1, 4), 300, tie_share=0.2)
+    gone = votes.head(60).assign(winner=None)
+    for ties in ("half", "davidson", "rao-kupper", "drop"):
+        board = bradley_terry(pd.concat([gone, votes], ignore_index=True), ties=ties)
+        pd.testing.assert_frame_equal(board.frame(), bradley_terry(votes, ties=ties).frame())
+        assert board.n_excluded == 60 and kinds(board) == ["missing_winner"]
+
+
+@pytest.mark.parametrize("ties", ["half", "davidson", "rao-kupper"])
+def test_extreme_counts_end_in_numbers_or_a_diagnosis(ties: str) -> None:
+    for a_wins, b_wins, tied in ((1e9, 1, 0), (1e12, 1, 1), (1, 1, 1e9), (1e-9, 1e-5, 1e-9)):
+        plane = np.zeros((2, 2, 4))
+        plane[0, 1] = a_wins, b_wins, tied, 0
+        board = bradley_terry(VoteCounts(("x", "y"), plane, plane, plane, 0, ()), ties=ties)
+        assert np.isfinite(board.rating).all() and board.converged != ("not_converged" in kinds(board))
+
+
+def test_it_does_not_stop_before_the_maximum() -> None:
+    # Lopsided and sparse: far from where Newton's method starts.
+    rng = np.random.default_rng(15)
+    for _ in range(20):
+        board = bradley_terry(simulate(rng, np.linspace(-4, 4, 12), 400))
+        assert board.converged and board.gradient < 1e-11

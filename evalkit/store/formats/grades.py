@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 
+from evalkit.store.formats.columns import Layout, read_frame
 from evalkit.store.formats.names import (
     annotator_names,
     annotators_by_name,
@@ -18,12 +20,15 @@ from evalkit.store.formats.names import (
     models_by_name,
     stored_responses,
 )
-from evalkit.store.formats.tables import read_table, write_table
+from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import AnnotatorKind, GradeRow
 from evalkit.store.schema import Grade, Model, Response
 from evalkit.store.write_responses import add_placeholders
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED = ("item_id", "annotator", "annotator_kind", "criterion", "value")
 COLUMNS: dict[str, type] = {
@@ -35,6 +40,55 @@ COLUMNS: dict[str, type] = {
     "error": str,
 }
 PAGE = 10_000
+KINDS = ("human", "judge", "metric")
+LAYOUT = Layout(
+    required=REQUIRED,
+    texts={"model": None, "error": None},
+    choices={"annotator_kind": KINDS},
+    numbers={"value": (-math.inf, math.inf), "sample": (0, LARGEST), "replicate": (0, LARGEST)},
+    whole={"sample": 0, "replicate": None},
+    unless_failed="value",
+)
+
+
+def read_grades(path: Path, *, need: Collection[str] = ()) -> pd.DataFrame:
+    """Reads a grades file without a ledger, checked as `import_grades` does.
+
+    Args:
+        need: Further columns that must be there.
+
+    Returns:
+        The columns of a grades file that this one has, a row for each of its rows, and the further ones; value is
+        missing where `error` says why.
+
+    Raises:
+        UserError: Something is wrong in the file, or it has no rows.
+    """
+    return read_frame(path, LAYOUT, _values, need=need)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    error, value = row.text("error", "") or None, row.number("value")
+    if (value is None) == (error is None):
+        problem = "it is empty; a grade has a value, or an error" if value is None else "there is an error as well"
+        raise row.fault("value", problem)
+    return {
+        **{name: row.text(name) for name in ("item_id", "annotator", "criterion")},
+        "annotator_kind": row.choice("annotator_kind", KINDS),
+        "model": row.text("model", "") or None,
+        "sample": row.integer("sample", 0) or 0,
+        "replicate": row.integer("replicate", None),
+        "value": value,
+        "error": error,
+    }
+
+
+def ledger_grades(ledger: Ledger) -> pd.DataFrame:
+    """Reads every grade of a ledger as `read_grades` would read its export."""
+    import pandas as pd
+
+    frame = pd.DataFrame([row for page in _pages(ledger) for row in page], columns=list(COLUMNS))
+    return frame.astype({name: "str" for name, kind in COLUMNS.items() if kind is str} | {"value": "float64"})
 
 
 def import_grades(ledger: Ledger, path: Path) -> int:
@@ -48,16 +102,16 @@ def import_grades(ledger: Ledger, path: Path) -> int:
     Raises:
         UserError: Something is wrong in the file; nothing was written.
     """
+    rows = read_table(path, REQUIRED)
+    if rows and "id" in rows[0].values:
+        unique(rows, "id", lambda row: row.text("id"), "every grade has an id of its own")
     checked = []
-    for row in read_table(path, REQUIRED):
-        kind = cast(AnnotatorKind, row.choice("annotator_kind", ("human", "judge", "metric")))
-        error, value = row.text("error", "") or None, row.number("value")
-        if (value is None) == (error is None):
-            problem = "it is empty; a grade has a value, or an error" if value is None else "there is an error as well"
-            raise row.fault("value", problem)
-        place = (row.text("item_id"), row.text("model", ""), row.integer("sample", 0) or 0)
-        judged = ((kind, row.text("annotator")), row.text("criterion"), row.integer("replicate", None))
-        checked.append((place, judged, value, error))
+    for row in rows:
+        one = _values(row)
+        place = (one["item_id"], one["model"] or "", one["sample"])
+        kind = cast(AnnotatorKind, one["annotator_kind"])
+        judged = ((kind, one["annotator"]), one["criterion"], one["replicate"])
+        checked.append((place, judged, one["value"], one["error"]))
     models = models_by_name(ledger, [place[1] for place, *_ in checked])
     annotators = annotators_by_name(ledger, [judged[0] for _, judged, *_ in checked])
     items = items_by_name(ledger, path, {place[0]: {} for place, *_ in checked})

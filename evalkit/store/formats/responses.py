@@ -121,6 +121,24 @@ def read_responses(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item_id", "model", "prompt", "response", "sample", "error_kind"])
 
 
+def ledger_lengths(ledger: Ledger) -> pd.DataFrame:
+    """Reads how long the contestants' answers in a ledger are.
+
+    Returns:
+        item_id and model, named as in `ledger_votes`, and length (characters); failed answers are left out.
+    """
+    import pandas as pd
+
+    judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
+    query = sa.select(Response.item_id, Response.model_id, sa.func.length(Response.text))
+    query = query.where(Response.id.not_in(judging), Response.error_kind.is_(None))
+    with ledger.engine.connect() as connection:
+        found = connection.execute(query).all()
+        models, items = model_names(connection), item_ids(connection, {row[0] for row in found})
+    rows = [(items[item], models[model], length) for item, model, length in found]
+    return pd.DataFrame(rows, columns=["item_id", "model", "length"])
+
+
 def import_responses(ledger: Ledger, path: Path) -> int:
     """Reads a responses file into items, models and responses, a run of its own.
 

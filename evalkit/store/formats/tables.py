@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,8 @@ from typing import Any, TextIO
 
 from evalkit.errors import UserError
 
+_ESCAPED = re.compile(r"[\udc80-\udcff]")
+LARGEST = 2**53  # larger whole numbers are not exact in a file's floating-point numbers
 KINDS = (".csv", ".jsonl", ".parquet")
 Columns = Mapping[str, type]
 """Names and types (str, int or float) of the columns to write."""
@@ -58,7 +62,8 @@ class Row:
         except ValueError:
             raise self.fault(column, f"{found!r} is not a number") from None
         if not math.isfinite(number) or not low <= number <= high:
-            limits = f" between {low:g} and {high:g}" if math.isfinite(low) or math.isfinite(high) else ""
+            limits = f" between {low:g} and {high:g}" if math.isfinite(high) else f" of at least {low:g}"
+            limits = limits if math.isfinite(low) else ""
             raise self.fault(column, f"{found!r} is not a finite number{limits}")
         return number
 
@@ -67,8 +72,8 @@ class Row:
         number = self.number(column, low)
         if number is None:
             return default
-        if number != int(number):
-            raise self.fault(column, f"{number} is not a whole number")
+        if number != int(number) or number > LARGEST:
+            raise self.fault(column, f"{number:g} is not a whole number up to {LARGEST}")
         return int(number)
 
     def time(self, column: str) -> str | None:
@@ -132,10 +137,28 @@ def read_table(path: Path, required: Collection[str]) -> list[Row]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        place = f"{path}, line {line}{_column_of_bad_bytes(path, data)}"
         raise UserError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file with encoding UTF-8"
+            f"{place}: byte {data[error.start]:#04x} is not UTF-8; save the file with encoding UTF-8"
         ) from None
     return (_read_csv if path.suffix == ".csv" else _read_jsonl)(path, text, required)
+
+
+def _column_of_bad_bytes(path: Path, data: bytes) -> str:
+    """Names the column of the first bytes that are not UTF-8, where the file can be parsed around them."""
+    text = data.decode("utf-8-sig", "surrogateescape")  # bad bytes become code points that no text has
+    try:
+        if path.suffix == ".csv":
+            reader = csv.reader(io.StringIO(text, newline=""))
+            header = next(reader, [])
+            cells = ((name, cell) for row in reader for name, cell in zip(header, row, strict=False))
+        else:
+            objects = (json.loads(line) for line in text.split("\n") if _ESCAPED.search(line))
+            cells = ((str(name), str(cell)) for one in objects for name, cell in one.items())
+        found = next((name for name, cell in cells if _ESCAPED.search(cell)), "")
+    except (csv.Error, json.JSONDecodeError, AttributeError):
+        found = ""
+    return f", column {found!r}" if found else ""
 
 
 def _need(path: Path, line: int, found: Collection[str], required: Collection[str]) -> None:
@@ -151,12 +174,18 @@ def _read_csv(path: Path, text: str, required: Collection[str]) -> list[Row]:
     rows = []
     try:
         header = next(reader, [])
+        if not header:
+            raise UserError(f"{path}, line 1: the file is empty; needed are the columns {', '.join(required)}")
         _need(path, 1, header, required)
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if twice:
+            raise UserError(f"{path}, line 1, column {twice[0]!r}: the header names it twice; name every column once")
         line = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
-                problem = f"it has {len(cells)} cells, the header {len(header)}; quote cells that hold commas"
-                raise UserError(f"{path}, line {line}: {problem}")
+                place = repr(header[len(cells)]) if len(cells) < len(header) else f"{header[-1]!r} and more"
+                problem = f"the line has {len(cells)} cells, the header {len(header)}; quote cells that hold commas"
+                raise UserError(f"{path}, line {line}, column {place}: {problem}")
             if cells:
                 rows.append(Row(path, line, dict(zip(header, cells, strict=True))))
             line = reader.line_num + 1
@@ -173,7 +202,8 @@ def _read_jsonl(path: Path, text: str, required: Collection[str]) -> list[Row]:
         try:
             values = json.loads(source)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {line}: not JSON: {error}; write one object a line") from None
+            place = f"{path}, line {line}, column {error.colno}"
+            raise UserError(f"{place}: not JSON ({error.msg}); write one object a line") from None
         if not isinstance(values, dict):
             raise UserError(f"{path}, line {line}: not an object; write one object a line")
         _need(path, line, values, required)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import sqlalchemy as sa
 
+from evalkit.store.formats.columns import Layout, read_frame
 from evalkit.store.formats.names import (
     annotator_names,
     annotators_by_name,
@@ -19,13 +20,16 @@ from evalkit.store.formats.names import (
     models_by_name,
     stored_responses,
 )
-from evalkit.store.formats.tables import Row, read_table, unique, write_table
+from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import WINNERS, AnnotatorKind, BattleRow, VerdictRow, Winner
 from evalkit.store.schema import Battle, Item, Verdict
 from evalkit.store.write_judgments import battle_key
 from evalkit.store.writing import chunks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED = ("item_id", "model_a", "model_b", "winner", "annotator", "annotator_kind")
 COLUMNS: dict[str, type] = {
@@ -39,6 +43,15 @@ COLUMNS: dict[str, type] = {
     "error": str,
 }
 PAGE = 10_000
+LAYOUT = Layout(
+    required=REQUIRED,
+    texts={"criterion": "overall", "category": None, "error": None},
+    choices={"winner": (*WINNERS, ""), "annotator_kind": ("human", "judge"), "order": ("ab", "ba", "")},
+    numbers={"turn": (1, LARGEST), "replicate": (0, LARGEST), "probability": (0, 1)},
+    whole={"turn": 1, "replicate": None},
+    times=("timestamp",),
+    unless_failed="winner",
+)
 Order = Literal["ab", "ba", ""]
 _SWAPPED: dict[Any, Any] = {"model_a": "model_b", "model_b": "model_a", "ab": "ba", "ba": "ab"}
 
@@ -63,15 +76,12 @@ class Vote:
 
 
 def _vote(row: Row) -> Vote:
-    model_a, model_b = row.text("model_a"), row.text("model_b")
-    if model_a == model_b:
-        raise row.fault("model_b", f"{model_b!r} against itself; a vote needs two models")
     error = row.text("error", "") or None
     kind = cast(AnnotatorKind, row.choice("annotator_kind", ("human", "judge")))
     return Vote(
         item=row.text("item_id"),
-        model_a=model_a,
-        model_b=model_b,
+        model_a=row.text("model_a"),
+        model_b=row.text("model_b"),
         # Only a verdict that failed has no winner.
         winner=cast(Winner, row.choice("winner", WINNERS)) if error is None else None,
         annotator=(kind, row.text("annotator")),
@@ -84,6 +94,48 @@ def _vote(row: Row) -> Vote:
         category=row.text("category", ""),
         error=error,
     )
+
+
+def read_votes(path: Path, *, need: Collection[str] = (), numeric: Collection[str] = ()) -> pd.DataFrame:
+    """Reads a votes file without a ledger, checked as `import_votes` does.
+
+    A model against itself stays a row: statistics count such votes and say that they are of no use.
+
+    Args:
+        need: Further columns that must be there.
+        numeric: Further columns of finite numbers that must be there; an empty cell is missing.
+
+    Returns:
+        The columns of a votes file that this one has, a row for each of its rows, and the further ones. winner is
+        missing where `error` says why, `turn` and `criterion` have their defaults where a cell is empty.
+
+    Raises:
+        UserError: Something is wrong in the file, or it has no rows.
+    """
+    return read_frame(path, LAYOUT, _values, need=need, numeric=numeric)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    vote = _vote(row)
+    kind, annotator = vote.annotator
+    return {
+        "item_id": vote.item,
+        **{name: getattr(vote, name) for name in ("model_a", "model_b", "winner", "criterion", "turn", "replicate")},
+        "annotator": annotator,
+        "annotator_kind": kind,
+        "order": vote.order or None,
+        "category": vote.category or None,
+        **{name: getattr(vote, name) for name in ("probability", "timestamp", "error")},
+    }
+
+
+def ledger_votes(ledger: Ledger) -> pd.DataFrame:
+    """Reads every verdict of a ledger as `read_votes` would read its export."""
+    import pandas as pd
+
+    frame = pd.DataFrame([row for page in _pages(ledger) for row in page], columns=list(COLUMNS))
+    frame["order"] = frame["order"].where(frame["order"] != "", None)
+    return frame.astype({name: "str" for name, kind in COLUMNS.items() if kind is str} | {"probability": "float64"})
 
 
 def import_votes(ledger: Ledger, path: Path) -> int:
@@ -103,6 +155,9 @@ def import_votes(ledger: Ledger, path: Path) -> int:
     if rows and "id" in rows[0].values:
         unique(rows, "id", lambda row: row.text("id"), "every vote has an id of its own")
     votes = [_vote(row) for row in rows]
+    for source, vote in zip(rows, votes, strict=True):
+        if vote.model_a == vote.model_b:
+            raise source.fault("model_b", f"{vote.model_b!r} against itself; a battle in a ledger is of two models")
     models = models_by_name(ledger, [name for vote in votes for name in (vote.model_a, vote.model_b)])
     annotators = annotators_by_name(ledger, [vote.annotator for vote in votes])
     tags = {vote.item: {"category": vote.category} if vote.category else {} for vote in votes}

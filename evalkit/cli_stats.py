@@ -1,0 +1,217 @@
+"""The commands about judges: `agreement` (with `--alt-test`) and `audit`, on a ledger or straight on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from evalkit import cli_board, cli_compare, cli_look, printing
+from evalkit.cli_store import opened
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evalkit.stats import JudgeAudit
+
+Humans = Annotated[
+    str, typer.Option("--annotators", help="Pattern of the human reference's names, expert_*; by default all humans.")
+]
+MIN_INSTANCES = 30  # of an annotator in the alt-test
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(cli_board.leaderboard)
+    for command in (agreement, audit):
+        app.command()(command)
+    cli_compare.register(app)
+
+
+def agreement(
+    votes: cli_board.Votes = None,
+    judge: Annotated[str, typer.Option(help="Pattern of the judges' names, gpt4_*; by default all judges.")] = "*",
+    annotators: Humans = "*",
+    group_by: cli_board.Group = None,
+    min_votes: Annotated[
+        int | None,
+        typer.Option("--min-votes", min=0, help="Leave out humans with fewer votes; the alt-test's default is 30."),
+    ] = None,
+    alt_test: Annotated[
+        bool, typer.Option("--alt-test", help="Ask instead whether a judge may stand in for a human.")
+    ] = False,
+    grades: Annotated[Path | None, typer.Option("--grades", help="Grades file for the alt-test.")] = None,
+    metric: Annotated[
+        Literal["accuracy", "neg_rmse"], typer.Option(help="The alt-test's: equal labels, or near grades.")
+    ] = "accuracy",
+    epsilon: Annotated[
+        float, typer.Option(min=0, max=1, help="The alt-test's: 0.2 for experts, 0.15 skilled, 0.1 crowd workers.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Taken as by every command; nothing is drawn here.")] = 0,
+    store: cli_look.Store = cli_look.STORE,
+    json: cli_look.Json = False,
+) -> None:
+    """Print how far judges agree with humans, and humans with one another; or the alternative annotator test."""
+    if votes is not None and grades is not None:
+        raise UserError("--votes and --grades are two sources; give one", code=2)
+    if alt_test:
+        if group_by:
+            raise UserError("the alt-test has no groups; leave --group-by out", code=2)
+        data = _grades(grades) if grades else _votes(votes, store, [])
+        _need_humans(data, annotators)
+        _alt_test(data, judge, annotators, metric, epsilon, MIN_INSTANCES if min_votes is None else min_votes, json)
+        return
+    if grades is not None:
+        raise UserError("agreement is of votes; --grades is for --alt-test", code=2)
+    frame = _votes(votes, store, [group_by] if group_by else [])
+    notes = []
+    if min_votes:
+        count = frame["annotator"].map(frame["annotator"].value_counts())
+        few = (frame["annotator_kind"] == "human") & (count < min_votes)
+        if few.any():
+            notes.append(f"{frame.loc[few, 'annotator'].nunique()} humans with fewer than {min_votes} votes left out.")
+        frame = frame[~few].reset_index(drop=True)
+    _need_humans(frame, annotators)
+    from evalkit.stats import judge_agreement
+
+    found = judge_agreement(frame, judges=judge, annotators=annotators, group_by=group_by)
+    rows, warnings = _records(found.frame()), [*notes, *found.warnings]
+    if json:
+        facts = {"definition": found.definition, "n": found.n, "n_failed": found.n_failed, "warnings": warnings}
+        printing.print_json({"rows": rows, **facts})
+        return
+    columns = {
+        "judge": "judge", "group": "group", "n": "n", "agreement": "agree:.1%", "agreement_no_ties": "no ties:.1%",
+        "n_no_ties": "n", "kappa": "kappa:.2f", "kappa_lower": "from:.2f", "kappa_upper": "to:.2f",
+    }  # fmt: skip
+    if not group_by:
+        del columns["group"]
+    printing.print_table(rows, columns, title=f"Agreement with {annotators if annotators != '*' else 'the humans'}")
+    _print_definition(found.definition, warnings)
+
+
+def audit(
+    judge: Annotated[str, typer.Argument(help="The judge's name, as in its votes.")],
+    votes: cli_board.Votes = None,
+    annotators: Humans = "*",
+    responses: Annotated[
+        Path | None, typer.Option(help="Responses file, for lengths; by default the ledger's answers.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that it is, by its name in the battles.")] = None,
+    null_model: Annotated[
+        str | None, typer.Option("--null-model", help="A model whose answer is always the same: it must not win.")
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FAMILY", help="Family of a model or the judge; several times; by default its name's."
+        ),
+    ] = None,
+    store: cli_look.Store = cli_look.STORE,
+    json: cli_look.Json = False,
+) -> None:
+    """Check a judge: parse failures, position, length and self-preference, calibration, a null model."""
+    from evalkit.stats import audit_judge
+
+    wrong = [one for one in family or () if not all(one.partition("="))]
+    if wrong:
+        raise UserError(f"--family {wrong[0]!r} is not NAME=FAMILY, such as gpt-4=openai", code=2)
+    families = {name: kin for name, _, kin in (one.rpartition("=") for one in family or ())} or None
+    lengths = None
+    if responses is not None:
+        from evalkit.store.formats.generic import read_responses
+
+        lengths = read_responses(responses)
+        lengths = lengths[lengths["error_kind"] == ""]
+    elif votes is None:
+        from evalkit.store.formats.generic import ledger_lengths
+
+        with opened(store) as ledger:
+            lengths = ledger_lengths(ledger)
+    frame = _votes(votes, store, [])
+    found = audit_judge(
+        frame, judge, human=annotators, responses=lengths, model=model, null_model=null_model, families=families
+    )
+    if json:
+        rows = {"rows": _records(found.frame())}
+        names = ("judge", "humans", "n", "n_failed", "definition", "warnings")
+        curve = None if found.calibration is None else _records(found.calibration.frame())
+        printing.print_json(rows | {name: getattr(found, name) for name in names} | {"calibration": curve})
+        return
+    _print_audit(found)
+
+
+def _print_audit(found: JudgeAudit) -> None:
+    rows = _records(found.frame())
+    columns = {
+        "check": "check", "value": "value:.3f", "lower": "from:.3f", "upper": "to:.3f", "n": "n", "flag": "flag"
+    }  # fmt: skip
+    measured = [row for row in rows if row["flag"] != "not measured"]
+    humans = "no humans" if found.humans == "none" else f"humans: {found.humans}"
+    printing.print_table(measured, columns, title=f"Audit of {found.judge} ({found.n} verdicts, {humans})")
+    order = {"concern": 0, "ok": 1, "no test": 2}
+    for row in sorted(measured, key=lambda row: order[str(row["flag"])]):
+        mark = "!" if row["flag"] == "concern" else "-"
+        printing.say(f"{mark} {row['check']}: {row['verdict']}")
+    for row in rows:
+        if row["flag"] == "not measured":
+            printing.say(f"? {row['check']}: {row['verdict']}")
+    _print_definition(found.definition, list(found.warnings))
+
+
+def _alt_test(
+    data: pd.DataFrame, judge: str, annotators: str, metric: Any, epsilon: float, min_votes: int, json: bool
+) -> None:
+    from evalkit.stats import alt_test
+
+    found = alt_test(data, judge, annotators, metric=metric, epsilon=epsilon, min_instances=max(2, min_votes))
+    rows = _records(found.frame())
+    if json:
+        facts = {"method": found.method, "n": found.n, "n_failed": found.n_failed, "warnings": found.warnings}
+        printing.print_json({"rows": rows, **facts})
+        return
+    columns = {
+        "judge": "judge", "passes": "may stand in", "winning_rate": "winning rate:.2f",
+        "advantage_probability": "advantage:.3f", "annotators": "humans", "n": "n", "n_failed": "unreadable",
+    }  # fmt: skip
+    printing.print_table(rows, columns, title=f"Alternative annotator test (epsilon {epsilon:g})")
+    _print_definition(found.method, list(found.warnings))
+
+
+def _votes(path: Path | None, store: str, need: list[str]) -> pd.DataFrame:
+    from evalkit.store.formats.generic import ledger_votes, read_votes
+
+    if path is not None:
+        return read_votes(path, need=need)
+    with opened(store) as ledger:
+        votes = ledger_votes(ledger)
+    if votes.empty:
+        raise UserError(f"nobody has voted in {store}; give --votes FILE, or judge battles first")
+    return votes
+
+
+def _need_humans(frame: pd.DataFrame, annotators: str) -> None:
+    if annotators == "*" and not (frame["annotator_kind"] == "human").any():
+        from evalkit.stats.votes import list_names
+
+        names = list_names(sorted(frame["annotator"].unique()))
+        raise UserError(
+            f"there are no humans to compare with; name the reference with --annotators (there are {names})"
+        )
+
+
+def _grades(path: Path) -> pd.DataFrame:
+    from evalkit.store.formats.generic import read_grades
+
+    return read_grades(path)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): printing.plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _print_definition(definition: str, warnings: list[str]) -> None:
+    printing.say(definition.removesuffix(".") + ".")
+    printing.note(warnings)
