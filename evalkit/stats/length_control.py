@@ -128,7 +128,8 @@ def length_controlled_win_rates(
     coefficients' and the instructions' sampling count; sd and gamma are taken as known. Limits on the logit scale, t
     with G - 1 degrees of freedom.
 
-    Diagnoses: the length effect cannot be told (`not_identifiable`: lengths never differ, or style alone decides);
+    Diagnoses: the length effect cannot be told, and no number is given (`not_identifiable`: one side's answers are
+    always longer, lengths never differ, or the covariates alone tell wins from losses);
     equal length lies outside the data (`extrapolated`: the model's answers are longer, or shorter, on all but 5 % of
     the votes); the win rate does not move one way with length (`not_monotonic`).
 
@@ -236,12 +237,15 @@ def _controlled(
     if gamma is not None and n and gamma.std() > 0:
         columns.append((gamma - gamma.mean()) / gamma.std())
     z = np.column_stack(columns)
-    fitted: LogisticFit | None = fit_logistic(z, y) if n > z.shape[1] and spread > 0 else None
+    never = n > 0 and (gap.min() > 0 or gap.max() < 0)
+    fittable = n > z.shape[1] and spread > 0 and not never
+    fitted: LogisticFit | None = fit_logistic(z, y) if fittable else None
     if fitted is None:
-        why = (
-            "its answers are always as much longer as they are" if spread == 0 else "wins and losses can be told apart"
-        )
-        sentence = f"No length-controlled win rate of {model}: {why}, or the votes are too few."
+        why = "length and difficulty tell its wins from its losses, or the votes are too few"
+        if never or spread == 0:
+            which = "longer" if longer > 0.5 else "shorter"
+            why = f"its answers are always {which}" if never else "the lengths never differ"
+        sentence = f"No length-controlled win rate of {model}: {why} ({n} votes)."
         return row, [Diagnosis("not_identifiable", sentence, (model,), 1)]
     level = np.column_stack([z[:, 0], np.zeros(n), *columns[2:]])
     mu = special.expit(level @ fitted.coefficients)

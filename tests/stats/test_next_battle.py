@@ -119,5 +119,5 @@ def test_one_model_has_no_battle() -> None:
 
 
 def test_it_saves_a_third_of_the_votes() -> None:
-    ratio, plain, ours, _, wrong = votes_saved(3, models=10, spread=0.8, votes=1500, batch=75, level="pair")
+    ratio, plain, ours, _, wrong = votes_saved(range(100, 104), 12, spread=1.2, votes=1500, batch=75, level="pair")
     assert ratio <= GOAL and ours > plain and wrong <= 2

@@ -141,12 +141,17 @@ def test_each_doubt_has_its_diagnosis() -> None:
     longest = votes.assign(
         length_a=np.where(is_c, 900, votes["length_a"]), length_b=np.where(is_c, votes["length_b"], 900)
     )
-    longest = longest[np.where(is_c, longest["length_b"], longest["length_a"]) < 880]
+    longest = longest[np.where(is_c, longest["length_b"], longest["length_a"]) < 1000]
     assert "extrapolation" in kinds(longest)["extrapolated"]
     equal = length_controlled_win_rates(votes.assign(length_a=5, length_b=5), "base", difficulty="hard")
     assert [d.kind for d in equal.diagnoses] == ["not_identifiable"]
     assert np.isnan(equal.rows[0].win_rate) and (equal.rows[0].lower, equal.rows[0].upper) == (0.0, 1.0)
     assert equal.rows[0].raw == pytest.approx(win_rates(votes, "base").rows[0].win_rate)
+    longer = np.where(is_c, votes["length_a"] + votes["length_b"], votes["length_a"])
+    beyond = votes.assign(
+        length_a=longer, length_b=np.where(is_c, votes["length_b"], votes["length_a"] + votes["length_b"])
+    )
+    assert "always longer" in kinds(beyond)["not_identifiable"]
     always = votes.assign(winner=np.where(is_c, "model_a", "model_b"))
     assert "not_identifiable" in kinds(always)
     gap = np.where(is_c, votes["length_a"] - votes["length_b"], votes["length_b"] - votes["length_a"])
