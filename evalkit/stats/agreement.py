@@ -272,7 +272,7 @@ def annotators_like(coded: Verdicts, votes: pd.DataFrame, pattern: str, kind: Li
     if pattern == "*" and "annotator_kind" in votes.columns:
         fits &= of_kind(coded, votes, kind)
     if not fits.any():
-        there = list_names(coded.annotators) or "not named"
+        there = list_names(coded.annotators, like=pattern) or "not named"
         raise UserError(f"no {kind} fits {pattern!r}; the annotators are {there}.")
     return np.flatnonzero(fits)
 

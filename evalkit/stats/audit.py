@@ -136,7 +136,7 @@ def audit_judge(
     require_columns(votes, ["item_id", "model_a", "model_b", "winner", "annotator"], "votes")
     coded = code_verdicts(votes)
     if judge not in coded.annotators:
-        there = list_names(coded.annotators) or "not named"
+        there = list_names(coded.annotators, like=judge) or "not named"
         raise UserError(f"the judge {judge!r} has no verdicts; the annotators are {there}.")
     code = coded.annotators.index(judge)
     is_human = np.zeros(len(coded.annotators) + 1, dtype=np.bool_)

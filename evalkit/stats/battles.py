@@ -77,7 +77,9 @@ def matching(
         if glob == "*" and kinds is not None:
             places = [i for i in places if kinds.get(names[i]) == kind]
         if not places:
-            raise UserError(f"no annotator matches the {what} {glob!r}; there are {list_names(names) or 'none'}.", 2)
+            raise UserError(
+                f"no annotator matches the {what} {glob!r}; there are {list_names(names, like=glob) or 'none'}.", 2
+            )
         found.append(np.array(places, dtype=np.int64))
     both = [names[i] for i in np.intersect1d(found[0], found[1])]
     if both:

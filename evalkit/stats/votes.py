@@ -138,10 +138,13 @@ class VoteCounts:
         return VoteCounts(models, votes, weight, squared, self.n_excluded + lost, (*self.diagnoses, diagnosis))
 
 
-def list_names(names: Sequence[str], limit: int = 5) -> str:
-    """Join names for a sentence: at most `limit` of them, then how many more."""
+def list_names(names: Sequence[str], limit: int = 5, like: str = "") -> str:
+    """Join names for a sentence: at most `limit` of them, those that begin like `like` first, then how many more."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    # The common beginning, not an edit distance: there may be a hundred thousand voters.
+    starts = [like[:k] for k in range(1, len(like) + 1)]
+    near = sorted(names, key=lambda name: -sum(map(name.startswith, starts)))
+    return ", ".join(near[:limit]) + more
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str = "votes") -> None:
