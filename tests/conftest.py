@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,37 @@ CHATML = (
 CORPUS = [f"Question {i}: how much is {i} plus {i + 3}? The answer is {2 * i + 3}. Ünïcode 好 {i}." for i in range(60)]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left that ran in this process."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Returns a function that runs the command in this process: quicker than one of its own."""
+    from evalkit import cli
+
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "EVALKIT_DATA", "EVALKIT_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = capsys.readouterr()
+        return Done(int(left.value.code or 0), said.out, said.err)
+
+    return command
 
 
 @pytest.fixture(scope="session")

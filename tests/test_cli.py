@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sample_ledger import MODELS, TASKS, make
 
-from evalkit import cli
 from evalkit.store import Ledger, frames
 from evalkit.store.rows import Item, ResponseRow
 
-Command = Callable[..., "Done"]
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+Command = Callable[..., Any]  # `in_process` of conftest.py
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +28,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def evalkit(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Command]:
+def evalkit(store: Path, tmp_path: Path, in_process: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Returns a function that runs the command in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("EVALKIT_STORE", str(store))
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "EVALKIT_DATA", "EVALKIT_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-
-    def command(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        said = capsys.readouterr()
-        return Done(int(left.value.code or 0), said.out, said.err)
-
-    yield command
+    return in_process
 
 
 def test_runs(evalkit: Command) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +14,13 @@ import pandas as pd
 import pytest
 from sample_ledger import make
 
-from evalkit import cli
 from evalkit.stats import bradley_terry
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/schemas").glob("*.json")}
 PAGE = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
 MODELS = ("atlas", "birch", "cedar", "delta")
-Command = Callable[..., "Done"]
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+Command = Callable[..., Any]  # `in_process` of conftest.py
 
 
 def make_votes(n: int = 600, seed: int = 3) -> pd.DataFrame:
@@ -109,20 +93,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def evalkit(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def evalkit(files: Path, in_process: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Returns a function that runs the command in this process, in the folder of the files."""
     monkeypatch.chdir(files)
     monkeypatch.setenv("EVALKIT_STORE", "ledger.db")
-    monkeypatch.delenv("EVALKIT_DEBUG", raising=False)
-
-    def command(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        said = capsys.readouterr()
-        return Done(int(left.value.code or 0), said.out, said.err)
-
-    return command
+    return in_process
 
 
 FULL = "--cluster item_id --min-votes 5 --ranks false-discovery --anchor cedar --seed 4"

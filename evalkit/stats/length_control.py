@@ -14,7 +14,7 @@ from evalkit.stats.glm import LogisticFit, fit_logistic
 from evalkit.stats.ranks import critical_value, two_sided_p
 from evalkit.stats.style_features import feature_values
 from evalkit.stats.votes import BOTH_BAD, Diagnosis, FloatArray, IntArray, require_columns
-from evalkit.stats.win_rates import Against, against, interval_words, scores_of
+from evalkit.stats.win_rates import Against, RateTable, against, interval_words, scores_of
 
 _BINS = 5
 _OVERLAP = 0.05
@@ -64,41 +64,8 @@ class LengthControlledWinRate:
     n_missing: int
 
 
-@dataclass(frozen=True, eq=False)
-class LengthControlledWinRates:
-    """Length-controlled win rates against one baseline, best first.
-
-    Attributes:
-        rows: One for each model.
-        baseline: Name.
-        ties, both_bad: The policies.
-        interval: The method in words.
-        definition: What the numbers mean.
-        confidence: Level.
-        n: Votes used.
-        n_excluded: Votes without a readable winner, model, length or difficulty.
-        diagnoses: What the reader must know first.
-    """
-
-    rows: tuple[LengthControlledWinRate, ...]
-    baseline: str
-    ties: str
-    both_bad: str
-    interval: str
-    definition: str
-    confidence: float
-    n: int
-    n_excluded: int
-    diagnoses: tuple[Diagnosis, ...]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The sentences of the diagnoses."""
-        return tuple(diagnosis.sentence for diagnosis in self.diagnoses)
-
-    def frame(self) -> pd.DataFrame:
-        """One row a model, the fields of `LengthControlledWinRate` as columns."""
-        return pd.DataFrame([vars(row) for row in self.rows])
+class LengthControlledWinRates(RateTable[LengthControlledWinRate]):
+    """Win rates at equal length of the two answers."""
 
 
 def length_controlled_win_rates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from evalkit.stats.votes import (
     list_names,
     require_columns,
 )
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class WinRate:
 
 
 @dataclass(frozen=True, eq=False)
-class WinRates:
+class RateTable(Generic[Row]):
     """Win rates against one baseline, best first.
 
     Attributes:
@@ -66,11 +69,11 @@ class WinRates:
         definition: What the numbers mean.
         confidence: Level.
         n: Votes used.
-        n_excluded: Votes without a readable winner or model.
+        n_excluded: Votes without a readable winner or model, or without a covariate that the method needs.
         diagnoses: What the reader must know first.
     """
 
-    rows: tuple[WinRate, ...]
+    rows: tuple[Row, ...]
     baseline: str
     ties: str
     both_bad: str
@@ -87,8 +90,12 @@ class WinRates:
         return tuple(diagnosis.sentence for diagnosis in self.diagnoses)
 
     def frame(self) -> pd.DataFrame:
-        """One row a model, the fields of `WinRate` as columns."""
+        """One row a model, the fields of its row as columns."""
         return pd.DataFrame([vars(row) for row in self.rows])
+
+
+class WinRates(RateTable[WinRate]):
+    """Raw win rates."""
 
 
 @dataclass(frozen=True, eq=False)
