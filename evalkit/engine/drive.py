@@ -213,6 +213,7 @@ class Drive:
             cost=cost,
             # 0 attempts mean a copy to the ledger; a failure is none, even if the endpoint was known to be down.
             attempts=max(1, entry.attempts) if paid or failed else 0,
+            turn=job.turn,
         )
         return Write(result, row=row, cached=not paid and not failed)
 

@@ -13,12 +13,14 @@ class Job:
 
     Attributes:
         request: As the task states it; the engine applies the model's system prompt and sampling.
+        turn: Of a conversation, from 1.
     """
 
     model_id: int
     item_id: int
     dataset_id: int
     request: Request
+    turn: int = 1
 
 
 class NotSent(RequestFailed):

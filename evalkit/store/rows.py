@@ -49,6 +49,7 @@ class ResponseRow:
         outcome: The reply, or why there is none.
         cost: US dollars; None if no price is known.
         attempts: How often the request was sent.
+        turn: Of a conversation, from 1.
     """
 
     model_id: int
@@ -60,6 +61,7 @@ class ResponseRow:
     sample: int = 0
     cost: float | None = None
     attempts: int = 1
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ class Response(Base):
     request_key: Mapped[str]
     key_prefix: Mapped[int]  # the first 48 bits of request_key, see uq_response_identity
     sample: Mapped[int]
+    turn: Mapped[int]  # of a conversation, from 1
     error_kind: Mapped[str | None]
     finish_reason: Mapped[str | None]
     prompt_tokens: Mapped[int | None]
@@ -185,6 +186,23 @@ class RunCell(Base):
     cost: Mapped[float]
     seconds: Mapped[float]
     __table_args__ = (PrimaryKeyConstraint("run_id", "model_id", "dataset_id"), {"sqlite_with_rowid": False})
+
+
+class Batch(Base):
+    """A job at an endpoint's batch API: stored once it exists, so that a later run fetches what this one submitted."""
+
+    __tablename__ = "batch"
+    id: Mapped[Id]
+    hash: Mapped[Hash]  # of endpoint, model and request keys
+    endpoint: Mapped[str]
+    provider_id: Mapped[str | None]  # None until the endpoint has accepted it
+    status: Mapped[str]
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    n: Mapped[int]
+    keys: Mapped[list[Any]]
+    created_at: Mapped[str]
+    finished_at: Mapped[str | None]
 
 
 class Annotator(Base):

@@ -26,7 +26,19 @@ from evalkit.store.writing import add_up, chunks, insert, insert_tuples, next_id
 
 COUNTERS = ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens", "cost", "seconds")
 PLAIN = (
-    *("id", "model_id", "item_id", "request_key", "key_prefix", "sample", "created_at", "body", "attempts", "cost"),
+    *(
+        "id",
+        "model_id",
+        "item_id",
+        "request_key",
+        "key_prefix",
+        "sample",
+        "turn",
+        "created_at",
+        "body",
+        "attempts",
+        "cost",
+    ),
     *("prompt_tokens", "completion_tokens", "seconds", "cached_tokens", "finish_reason", "served_by", "text"),
 )
 """What nearly every answer has; a row with more has all of NAMES."""
@@ -123,6 +135,7 @@ def _plain(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
         key,
         _prefix(key),
         row.sample,
+        row.turn,
         created,
         storable(row.body),
         row.attempts,
@@ -141,9 +154,10 @@ def _full(row: ResponseRow, response_id: int, created: str) -> tuple[Any, ...]:
     """Returns a row's values in the order of NAMES, JSON as text."""
     outcome, key = row.outcome, row.request_key
     if isinstance(outcome, RequestFailed):
-        head = (response_id, row.model_id, row.item_id, key, _prefix(key), row.sample, created, storable(row.body))
-        nothing = (None,) * (len(PLAIN) - 10)
-        return (*head, row.attempts, row.cost, *nothing, outcome.kind, storable(outcome.message), *(None,) * 4)
+        named = (response_id, row.model_id, row.item_id, key, _prefix(key), row.sample, row.turn)
+        head = (*named, created, storable(row.body), row.attempts, row.cost)
+        nothing = (None,) * (len(PLAIN) - len(head))
+        return (*head, *nothing, outcome.kind, storable(outcome.message), *(None,) * 4)
     return (
         *_plain(row, response_id, created),
         None,

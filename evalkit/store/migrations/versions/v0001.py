@@ -130,6 +130,7 @@ def upgrade() -> None:
         Column("request_key", Text, nullable=False),
         Column("key_prefix", BIG, nullable=False),
         Column("sample", BIG, nullable=False),
+        Column("turn", BIG, nullable=False),
         Column("error_kind", Text, nullable=True),
         Column("finish_reason", Text, nullable=True),
         Column("prompt_tokens", BIG, nullable=True),
@@ -366,6 +367,24 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "battle_id", "annotator_id", "criterion", "order_shown", "replicate", name="uq_verdict_identity"
         ),
+    )
+    op.create_table(
+        "batch",
+        Column("id", BIG, autoincrement=False, nullable=False),
+        Column("hash", Text, nullable=False),
+        Column("endpoint", Text, nullable=False),
+        Column("provider_id", Text, nullable=True),
+        Column("status", Text, nullable=False),
+        Column("run_id", BIG, nullable=False),
+        Column("model_id", BIG, nullable=False),
+        Column("n", BIG, nullable=False),
+        Column("keys", sa.JSON(), nullable=False),
+        Column("created_at", Text, nullable=False),
+        Column("finished_at", Text, nullable=True),
+        sa.ForeignKeyConstraint(["model_id"], ["model.id"], name="fk_batch_model_id_model"),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_batch_run_id_run"),
+        sa.PrimaryKeyConstraint("id", name="pk_batch"),
+        sa.UniqueConstraint("hash", name="uq_batch_hash"),
     )
     op.create_table(
         "curve_point",
