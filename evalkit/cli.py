@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_look, cli_stats, cli_store, printing
+from evalkit import cli_judge, cli_look, cli_stats, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(db_app, name="db")
 cli_look.register(app)
 cli_stats.register(app)
+cli_judge.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Store = cli_look.Store
