@@ -68,6 +68,7 @@ class ModelPlan(Part):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     max_concurrency: Positive = Field(256, description="open requests at an endpoint, at most")
     timeout_seconds: float = Field(600, gt=0, description="limit for one request to an endpoint")
+    batch: bool = Field(False, description="endpoints only: asks by the endpoint's batch API, for less and within a day")
     extra: dict[str, Any] = Field(
         default_factory=dict, description="settings that change answers: chat_template_kwargs, context_length"
     )
@@ -91,6 +92,12 @@ class ModelPlan(Part):
         if value is not None and not good:
             raise ValueError(f"{value!r} is not a URL of the form http://host:port/v1")
         return value
+
+    @model_validator(mode="after")
+    def _batch_at_an_endpoint(self) -> ModelPlan:
+        if self.batch and not self.model.startswith("openai/"):
+            raise ValueError("batch: only models at an endpoint (openai/NAME) have a batch API")
+        return self
 
     @property
     def label(self) -> str:

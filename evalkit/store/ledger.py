@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings
-from evalkit.store import database, migrations, write_judgments, write_responses, write_runs
+from evalkit.store import database, migrations, write_batches, write_judgments, write_responses, write_runs
 from evalkit.store.rows import (
     AnnotatorKind,
+    BatchRow,
     BattleRow,
     GradeRow,
     Item,
@@ -213,6 +214,43 @@ class Ledger:
         """
         with self._write_batch(rows) as connection:
             write_responses.link_responses(connection, run_id, rows)
+
+    def add_batch(
+        self,
+        run_id: int,
+        model_id: int,
+        endpoint: str,
+        route: str,
+        keys: Sequence[str],
+        corrections: Mapping[str, str | None],
+    ) -> BatchRow:
+        """Adds a job that is about to be submitted to an endpoint's batch API."""
+        with self.write() as connection:
+            return write_batches.add_batch(connection, run_id, model_id, endpoint, route, keys, corrections)
+
+    def open_batches(self, endpoint: str) -> list[BatchRow]:
+        """Returns the jobs at an endpoint whose results have not all been stored, the oldest first."""
+        with database.said_plainly(self._where), self.engine.connect() as connection:
+            return write_batches.open_batches(connection, endpoint)
+
+    def update_batch(
+        self,
+        batch_id: int,
+        *,
+        file_id: str | None = None,
+        provider_id: str | None = None,
+        status: str | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        """Sets what became of a job; None leaves a value as it is. A job without keys is finished."""
+        given = {"file_id": file_id, "provider_id": provider_id, "status": status, "keys": keys}
+        with self.write() as connection:
+            write_batches.update_batch(connection, batch_id, **{k: v for k, v in given.items() if v is not None})
+
+    def unanswered(self, keys: Sequence[str]) -> list[str]:
+        """Returns those of these request keys that have no answer in the ledger."""
+        with database.said_plainly(self._where), self.engine.connect() as connection:
+            return write_batches.unanswered(connection, keys)
 
     def add_annotator(self, kind: AnnotatorKind, name: str, definition: Mapping[str, Any]) -> int:
         """Adds an annotator; the same kind, name and definition is the same annotator."""

@@ -77,6 +77,33 @@ class StoredResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRow:
+    """A job at an endpoint's batch API, as the ledger knows it.
+
+    Attributes:
+        token: Ours, in the job's metadata.
+        route: What its requests are sent to, as `/v1/chat/completions`.
+        file_id: The uploaded requests; None until they are.
+        provider_id: The job's id at the endpoint; None until it has accepted the job.
+        status: preparing, then the endpoint's own word.
+        keys: Of requests whose results are still to be stored.
+        corrections: Parameters with their new names (None: left out), as the endpoint refuses them.
+        created_at: UTC, ISO 8601.
+    """
+
+    id: int
+    token: str
+    route: str
+    file_id: str | None
+    provider_id: str | None
+    status: str
+    n: int
+    keys: tuple[str, ...]
+    corrections: Mapping[str, str | None]
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class GradeRow:
     """An annotator's value for one response on one criterion; `value` None with `error` says why there is none."""
 

@@ -189,20 +189,23 @@ class RunCell(Base):
 
 
 class Batch(Base):
-    """A job at an endpoint's batch API: stored once it exists, so that a later run fetches what this one submitted."""
+    """A job at an endpoint's batch API: stored step by step, so that a later run goes on where this one was ended."""
 
     __tablename__ = "batch"
     id: Mapped[Id]
-    hash: Mapped[Hash]  # of endpoint, model and request keys
+    token: Mapped[str] = mapped_column(Text, unique=True)  # ours, in the job's metadata: finds a job whose id was lost
     endpoint: Mapped[str]
-    provider_id: Mapped[str | None]  # None until the endpoint has accepted it
-    status: Mapped[str]
+    route: Mapped[str]
+    file_id: Mapped[str | None]  # None until the requests are uploaded
+    provider_id: Mapped[str | None]  # None until the endpoint has accepted the job
+    status: Mapped[str]  # preparing, then the endpoint's own
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
     n: Mapped[int]
-    keys: Mapped[list[Any]]
+    keys: Mapped[list[Any]]  # of requests whose results are still to be stored
+    corrections: Mapped[dict[str, Any]]  # parameters that were renamed, or left out, as the endpoint refuses them
     created_at: Mapped[str]
-    finished_at: Mapped[str | None]
+    finished_at: Mapped[str | None]  # None while there are keys
 
 
 class Annotator(Base):

@@ -259,7 +259,8 @@ def _settle(
     return ids
 
 
-def _has_key(keys: Sequence[str]) -> sa.ColumnElement[bool]:
+def has_key(keys: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Returns the condition that a response is to one of these requests; it uses the index."""
     return sa.and_(Response.key_prefix.in_([_prefix(key) for key in keys]), Response.request_key.in_(keys))
 
 
@@ -269,7 +270,7 @@ def _load(connection: sa.Connection, run_id: int, rows: Sequence[ResponseRow]) -
     columns = (Response.request_key, Response.model_id, Response.item_id, Response.id, Response.attempts)
     counts = (Response.prompt_tokens, Response.completion_tokens, Response.cost, Response.seconds)
     for keys in chunks(sorted({wanted.request_key for wanted in rows})):
-        query = sa.select(*columns, Response.error_kind.is_not(None), *counts).where(_has_key(keys))
+        query = sa.select(*columns, Response.error_kind.is_not(None), *counts).where(has_key(keys))
         for row in connection.execute(query):
             known[row[0], row[1], row[2]] = by_id[row[3]] = Known(row[3], row[1], (row[5], *row[6:10]), row[4])
     # All links of errors, for a replaced one changes every run's roll-up; of answers those of this run.
@@ -340,7 +341,7 @@ def find_responses(connection: sa.Connection, keys: Sequence[str]) -> dict[str, 
     for chunk in chunks(list(dict.fromkeys(keys))):
         query = (
             sa.select(Response.__table__)
-            .where(_has_key(chunk), Response.error_kind.is_(None), Response.text.is_not(None))
+            .where(has_key(chunk), Response.error_kind.is_(None), Response.text.is_not(None))
             .order_by(Response.id.desc())  # of several copies the first one paid for wins
         )
         for row in connection.execute(query).mappings():
@@ -363,30 +364,32 @@ def find_responses(connection: sa.Connection, keys: Sequence[str]) -> dict[str, 
     return found
 
 
-def recorded_body(model_id: int, item_id: int, sample: int) -> str:
+def recorded_body(model_id: int, item_id: int, sample: int, turn: int = 1) -> str:
     """Returns the body of an answer that came from a file: who answered what, for nobody knows the request."""
-    return canonical_json({"recorded": {"model": model_id, "item": item_id, "sample": sample}})
+    place = {"model": model_id, "item": item_id, "sample": sample}
+    return canonical_json({"recorded": place if turn == 1 else {**place, "turn": turn}})
 
 
-def add_placeholders(connection: sa.Connection, places: Sequence[tuple[int, int, int]]) -> list[int]:
+def add_placeholders(connection: sa.Connection, places: Sequence[tuple[int, int, int, int]]) -> list[int]:
     """Adds responses of unknown text, in no run, for grades of what the ledger has not got.
 
     Args:
-        places: (model id, item id, sample), each once.
+        places: (model id, item id, sample, turn), each once.
 
     Returns:
         Ids in the order given; a later import of the texts replaces these rows in place.
     """
     outcome = RequestFailed("missing", "graded, but the answer itself was not imported")
     first, created = next_id(connection, Response), now()
-    keys = [request_key(recorded_body(*place)) for place in places]
+    bodies = [recorded_body(*place) for place in places]
+    keys = [request_key(body) for body in bodies]
     rows = [
-        ResponseRow(model_id, item_id, 0, key, recorded_body(model_id, item_id, sample), outcome, sample, attempts=0)
-        for key, (model_id, item_id, sample) in zip(keys, places, strict=True)
+        ResponseRow(model_id, item_id, 0, key, body, outcome, sample, attempts=0, turn=turn)
+        for key, body, (model_id, item_id, sample, turn) in zip(keys, bodies, places, strict=True)
     ]
     insert_tuples(connection, Response, NAMES, [_full(row, first + i, created) for i, row in enumerate(rows)])
     ids: dict[str, int] = {}
     for chunk in chunks(keys):
-        found = connection.execute(sa.select(Response.request_key, Response.id).where(_has_key(chunk)))
+        found = connection.execute(sa.select(Response.request_key, Response.id).where(has_key(chunk)))
         ids.update((row[0], row[1]) for row in found)
     return [ids[key] for key in keys]
