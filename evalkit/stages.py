@@ -17,7 +17,7 @@ from evalkit.models.prices import Prices
 from evalkit.plan import JudgePlan, Plan
 from evalkit.prompts import read_prompts
 from evalkit.provenance import code_version, digest_of, environment
-from evalkit.store import BattleRow, Ledger, arena
+from evalkit.store import BattleRow, Ledger, arena, labels
 
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
@@ -300,12 +300,14 @@ class PlanRun:
         return annotator, prompt.criterion
 
     def _vote(self, jury: Sequence[int], criterion: str, fights: Sequence[Fight]) -> None:
-        from judges.jury import majority
+        from judges.jury import Jury, jury_verdicts
 
         definition = {"kind": "jury", "aggregation": "majority", "members": sorted(jury)}
         annotator = self.ledger.add_annotator("judge", "jury", definition)
-        votes = arena.votes_of(self.ledger, jury, criterion, [f.battle_id for f in fights])
-        self.ledger.add_verdicts(self.run_id, majority(votes, annotator, criterion))
+        seen = labels.judged_battles(self.ledger, jury, criterion, [f.battle_id for f in fights])
+        said, _ = labels.labels_of(self.ledger, jury, criterion, seen)
+        members = Jury("jury", tuple(labels.annotator_names_of(self.ledger, jury)))
+        self.ledger.add_verdicts(self.run_id, jury_verdicts(said, seen, members, annotator, criterion))
 
 
 def _refuse_at_once(plan: Plan) -> None:

@@ -284,11 +284,17 @@ def weighted(labels: ArrayLike, weights: JuryWeights, *, tie: int | None = None)
     codes, k = as_labels(labels, weights.n_labels)
     if codes.shape[1] != len(weights.weight):
         raise UserError(f"the labels are of {codes.shape[1]} judges, the weights of {len(weights.weight)}.")
-    sums = tally(codes, k, weights.weight)
-    odds = np.exp(sums - sums.max(axis=1, keepdims=True))
-    best = (sums >= sums.max(axis=1, keepdims=True) - 1e-9).sum(axis=1) == 1
-    return verdict(codes, np.where(best, sums.argmax(axis=1), NO_LABEL), odds / odds.sum(axis=1, keepdims=True), tie,
-                   f"votes weighted by {weights.method}")  # fmt: skip
+    label, shares = weighted_labels(codes, k, weights.weight)
+    return verdict(codes, label, shares, tie, f"votes weighted: {weights.method}")
+
+
+def weighted_labels(codes: IntArray, n_labels: int, weight: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The label of each item with the largest sum of weights, -1 where two have it; and exp(sum) over all labels."""
+    sums = tally(codes, n_labels, weight)
+    top = sums.max(axis=1, keepdims=True)
+    odds = np.exp(sums - top)
+    alone = (sums >= top - 1e-9).sum(axis=1) == 1
+    return np.where(alone, sums.argmax(axis=1), NO_LABEL), odds / odds.sum(axis=1, keepdims=True)
 
 
 def verdict(codes: IntArray, label: IntArray, shares: FloatArray, tie: int | None, method: str) -> JuryVerdict:

@@ -1,4 +1,4 @@
-"""Verifiers as judges, and juries."""
+"""Verifiers as judges."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from evalkit.store.rows import Winner
 from judges import verifier
 from judges.fight import Fight
-from judges.jury import majority
 
 NUMERIC = {"verify": {"verifier": "numeric", "answer": "42"}}
 
@@ -55,21 +53,3 @@ def test_what_cannot_be_checked_here_is_an_error_with_its_reason() -> None:
     found = verdict(reference, "def f(): return 1", "def f(): return 2")
     assert found.winner is None
     assert "sandbox" in found.error
-
-
-@pytest.mark.parametrize(
-    ("votes", "winner"),
-    [
-        (["model_a", "model_a", "model_b"], "model_a"),
-        (["model_a", "model_b"], "tie"),
-        (["model_a", "model_b", "tie"], "tie"),
-        (["both_bad", "both_bad", "tie"], "both_bad"),
-        (["model_b", None, None], "model_b"),
-        (["model_a", "model_a", "model_b", "model_b"], "tie"),
-        ([None, None], None),
-    ],
-)
-def test_the_strict_majority_of_readable_votes_wins(votes: list[Winner | None], winner: str | None) -> None:
-    (found,) = majority({5: votes}, 9, "overall")
-    assert (found.battle_id, found.winner, found.criterion) == (5, winner, "overall")
-    assert (found.error is None) == (winner is not None)
