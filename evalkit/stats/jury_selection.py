@@ -17,6 +17,7 @@ from evalkit.stats.intervals import share
 from evalkit.stats.juries import (
     NO_LABEL,
     JuryVerdict,
+    JuryWeights,
     log_odds_weights,
     majority,
     names_of,
@@ -74,6 +75,7 @@ class JuryComparison:
     Attributes:
         table: Columns jury, judges, accuracy, lower, upper, n, n_failed, n_undecided; best first.
         selected: The sub-jury.
+        weights: Of the judges' votes, as learned.
         n: Items reported on, failures included.
         n_learned: Items learned from.
         n_failed: Items reported on where no judge gave a readable verdict.
@@ -83,6 +85,7 @@ class JuryComparison:
 
     table: pd.DataFrame
     selected: SubJury
+    weights: JuryWeights
     n: int
     n_learned: int
     n_failed: int
@@ -268,7 +271,14 @@ def compare_juries(
     failed = int((held == NO_LABEL).all(axis=1).sum())
     warnings = [*selected.warnings, *model.warnings]
     return JuryComparison(
-        table.reset_index(drop=True), selected, int(report.sum()), int(learn.sum()), failed, method, tuple(warnings)
+        table=table.reset_index(drop=True),
+        selected=selected,
+        weights=weights,
+        n=int(report.sum()),
+        n_learned=int(learn.sum()),
+        n_failed=failed,
+        method=method,
+        warnings=tuple(warnings),
     )
 
 
