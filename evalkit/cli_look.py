@@ -132,15 +132,58 @@ def export(
 
 
 def import_file(
-    kind: Annotated[str, typer.Argument(help="responses, grades, votes or scores.")],
-    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, by its ending.")],
+    kind: Annotated[str, typer.Argument(help="What the files hold: evalkit import --help lists the kinds.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, or a folder.")],
     store: Store = STORE,
+    json: Json = False,
 ) -> None:
-    """Read responses, grades, votes or scores from a file; what is in the ledger already is not added twice."""
-    read = _format("import", kind)
+    """Read files into the ledger; what is in there already is not added twice.
+
+    Our own kinds (CSV, JSONL, Parquet): responses, grades, votes, scores. Published ones: mt-bench, llmfao.
+    """
+    published = _foreign(kind)
+    files = [_existing(path) for path in paths]
+    if published is None:
+        read = _format("import", kind)
+        with started(store) as ledger:
+            counts = [read(ledger, file) for file in files]
+        if json:
+            printing.print_json({"rows": [{"what": kind, "read": sum(counts)}]})
+            return
+        for n, file in zip(counts, files, strict=True):
+            printing.say(f"Read {n} {kind} from {file} into {store}")
+        return
     with started(store) as ledger:
-        n = read(ledger, file)
-    printing.say(f"Read {n} {kind} from {file} into {store}")
+        found = published(ledger, files)
+    rows = [printing.plain(line) for line in found.lines]
+    if json:
+        printing.print_json({"rows": rows, "skipped": found.skipped, "notes": found.notes})
+        return
+    columns = {"what": "what", "read": "read", "new": "new", "errors": "failures"}
+    printing.print_table(rows, columns, title=f"Read {', '.join(paths)} into {store}")
+    for reason, n in found.skipped.items():
+        printing.say(f"Skipped: {n} x {reason}.")
+    for note in found.notes:
+        printing.say(f"Note: {note}")
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).exists():
+        raise UserError(f"there is no file or folder {path}", code=2)
+    return Path(path)
+
+
+def _foreign(kind: str) -> Any:
+    """Returns the importer of a published format, None for our own."""
+    if kind == "mt-bench":
+        from evalkit.store.formats.mt_bench import import_mt_bench
+
+        return import_mt_bench
+    if kind == "llmfao":
+        from evalkit.store.formats.llmfao import import_llmfao
+
+        return import_llmfao
+    return None
 
 
 def _cost(row: Mapping[str, Any]) -> float | str:

@@ -1,4 +1,4 @@
-"""Grades: item_id, annotator, annotator_kind, criterion, value; optional model, sample, replicate, error."""
+"""Grades: item_id, annotator, annotator_kind, criterion, value; optional model, sample, turn, replicate, error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 REQUIRED = ("item_id", "annotator", "annotator_kind", "criterion", "value")
 COLUMNS: dict[str, type] = {
     **dict.fromkeys(("item_id", "model"), str),
-    "sample": int,
+    **dict.fromkeys(("sample", "turn"), int),
     **dict.fromkeys(("annotator", "annotator_kind", "criterion"), str),
     "replicate": int,
     "value": float,
@@ -45,8 +45,8 @@ LAYOUT = Layout(
     required=REQUIRED,
     texts={"model": None, "error": None},
     choices={"annotator_kind": KINDS},
-    numbers={"value": (-math.inf, math.inf), "sample": (0, LARGEST), "replicate": (0, LARGEST)},
-    whole={"sample": 0, "replicate": None},
+    numbers={"value": (-math.inf, math.inf), "sample": (0, LARGEST), "turn": (1, LARGEST), "replicate": (0, LARGEST)},
+    whole={"sample": 0, "turn": 1, "replicate": None},
     unless_failed="value",
 )
 
@@ -77,6 +77,7 @@ def _values(row: Row) -> dict[str, Any]:
         "annotator_kind": row.choice("annotator_kind", KINDS),
         "model": row.text("model", "") or None,
         "sample": row.integer("sample", 0) or 0,
+        "turn": row.integer("turn", 1, 1) or 1,
         "replicate": row.integer("replicate", None),
         "value": value,
         "error": error,
@@ -108,7 +109,7 @@ def import_grades(ledger: Ledger, path: Path) -> int:
     checked = []
     for row in rows:
         one = _values(row)
-        place = (one["item_id"], one["model"] or "", one["sample"])
+        place = (one["item_id"], one["model"] or "", one["sample"], one["turn"])
         kind = cast(AnnotatorKind, one["annotator_kind"])
         judged = ((kind, one["annotator"]), one["criterion"], one["replicate"])
         checked.append((place, judged, one["value"], one["error"]))
@@ -116,7 +117,7 @@ def import_grades(ledger: Ledger, path: Path) -> int:
     annotators = annotators_by_name(ledger, [judged[0] for _, judged, *_ in checked])
     items = items_by_name(ledger, path, {place[0]: {} for place, *_ in checked})
     with import_run(ledger, "grades", path):
-        places = [(models[model], items[item], sample) for (item, model, sample), *_ in checked]
+        places = [(models[model], items[item], sample, turn) for (item, model, sample, turn), *_ in checked]
         with ledger.write() as connection:
             responses = {place: one for place, (one, _) in stored_responses(connection, items.values()).items()}
             missing = [place for place in dict.fromkeys(places) if place not in responses]
@@ -145,8 +146,8 @@ def export_grades(ledger: Ledger, path: Path) -> int:
 
 def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
     columns = (
-        *(Grade.id, Response.item_id, Response.model_id, Response.sample, Grade.annotator_id, Grade.criterion),
-        *(Grade.replicate, Grade.value, Grade.error),
+        *(Grade.id, Response.item_id, Response.model_id, Response.sample, Response.turn, Grade.annotator_id),
+        *(Grade.criterion, Grade.replicate, Grade.value, Grade.error),
     )
     query = sa.select(*columns).join(Response, Response.id == Grade.response_id).order_by(Grade.id).limit(PAGE)
     last = 0
@@ -156,5 +157,5 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
             models[unnamed] = ""
         while found := connection.execute(query.where(Grade.id > last)).all():
             items = item_ids(connection, {row[1] for row in found})
-            yield [(items[row[1]], models[row[2]], row[3], *annotators[row[4]][::-1], *row[5:]) for row in found]
+            yield [(items[row[1]], models[row[2]], *row[3:5], *annotators[row[5]][::-1], *row[6:]) for row in found]
             last = found[-1][0]

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from evalkit.errors import UserError
-from evalkit.models.base import ModelSettings
+from evalkit.models.base import Message, ModelSettings, Reply, RequestFailed, canonical_json, request_key
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
-from evalkit.store.rows import AnnotatorKind, Item
+from evalkit.store.rows import AnnotatorKind, Item, ResponseRow
 from evalkit.store.schema import Annotator, Dataset, DatasetItem, Response
 from evalkit.store.schema import Item as ItemTable
+from evalkit.store.write_responses import recorded_body
 from evalkit.store.writing import chunks, ids_by_hash
 
+Place = tuple[int, int, int, int]
+"""Of an answer: model id, item id, sample, turn."""
+NOTHING: Mapping[str, Any] = {}
 IMPORTED = "import"
 """Source of a dataset made from a file; its items go by the file's own ids."""
 
 
 @contextmanager
-def import_run(ledger: Ledger, what: str, path: Path) -> Iterator[int]:
-    """Keeps an import as a run of its own; the same file again is the same run."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    plan = {"import": what, "sha256": digest}
+def import_run(ledger: Ledger, what: str, path: Path, *more: Path) -> Iterator[int]:
+    """Keeps an import as a run of its own; the same files again are the same run."""
+    digest = hashlib.sha256()
+    for one in (path, *more):
+        with one.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    plan = {"import": what, "sha256": digest.hexdigest()}
     run_id = ledger.start_run(f"import {what} {path.name}", plan, seed=0, environment={})
     try:
         yield run_id
@@ -54,21 +65,32 @@ def annotator_names(connection: sa.Connection) -> dict[int, tuple[str, str]]:
 
 
 def annotators_by_name(
-    ledger: Ledger, wanted: Collection[tuple[AnnotatorKind, str]]
+    ledger: Ledger,
+    wanted: Collection[tuple[AnnotatorKind, str]],
+    definitions: Mapping[str, Mapping[str, Any]] = NOTHING,
 ) -> dict[tuple[AnnotatorKind, str], int]:
-    """Returns the ids of the annotators of these kinds and names; makes those that are not there."""
+    """Returns the ids of the annotators of these kinds and names; makes those that are not there.
+
+    Args:
+        definitions: What is known of judges, by name.
+    """
     with ledger.engine.connect() as connection:
         known = {name: key for key, name in annotator_names(connection).items()}
-    return {one: known[one] if one in known else ledger.add_annotator(*one, {}) for one in dict.fromkeys(wanted)}
+    return {
+        one: known[one] if one in known else ledger.add_annotator(*one, definitions.get(one[1], NOTHING))
+        for one in dict.fromkeys(wanted)
+    }
 
 
-def imported_items(connection: sa.Connection) -> dict[str, set[int]]:
-    """Returns which items the ids in imported files mean."""
+def imported_items(connection: sa.Connection, dataset: str | None = None) -> dict[str, set[int]]:
+    """Returns which items the ids in imported files (in those of one dataset) mean."""
     query = (
         sa.select(DatasetItem.name, DatasetItem.item_id)
         .join(Dataset, Dataset.id == DatasetItem.dataset_id)
         .where(Dataset.source == IMPORTED)
     )
+    if dataset is not None:
+        query = query.where(Dataset.name == dataset)
     found: defaultdict[str, set[int]] = defaultdict(set)
     for name, item_id in connection.execute(query):
         found[name].add(item_id)
@@ -111,6 +133,71 @@ def items_by_name(ledger: Ledger, path: Path, tags: Mapping[str, Mapping[str, st
     return known
 
 
+def join_items(ledger: Ledger, items: Sequence[Item], dataset: str | None = None) -> list[Item]:
+    """Returns the ledger's own items for those it has, completed by what these know more.
+
+    An item that votes or grades brought in gets its prompt, and one without a reference its reference.
+
+    Args:
+        dataset: Whose names an item is looked up by; by default those of all imported files.
+    """
+    joined = []
+    with ledger.write() as connection:
+        imported = imported_items(connection, dataset)
+        by_hash = ids_by_hash(connection, ItemTable, [i.hash for i in items] + [i.name for i in items])
+        for item in items:
+            known = [by_hash[item.name]] if item.name in by_hash else sorted(imported.get(item.name, ()))
+            query = sa.select(ItemTable.id, ItemTable.messages, ItemTable.reference, ItemTable.tags)
+            for row in connection.execute(query.where(ItemTable.id.in_(known))):
+                content = Item(tuple(row[1]), row[2], row[3], name=item.name, split=item.split)
+                full = _completed(content, item, item.name in by_hash)
+                if full is None:
+                    continue
+                if full != content and not ids_by_hash(connection, ItemTable, [full.hash]):
+                    new = {"hash": full.hash, "messages": [dict(m) for m in full.messages], "tags": dict(full.tags)}
+                    changed = sa.update(ItemTable).where(ItemTable.id == row[0])
+                    connection.execute(changed.values(**new, reference=full.reference))
+                item = full
+            joined.append(item)
+    return joined
+
+
+def _completed(stored: Item, item: Item, same: bool) -> Item | None:
+    """Returns a stored item with what another of its name adds; None if the two are different prompts."""
+    if not stored.messages and not same:
+        tags = {name: value for name, value in stored.tags.items() if name != "item_id"}
+        return replace(item, tags={**tags, **item.tags})
+    if not same and stored.messages != item.messages:
+        return None
+    return replace(stored, reference=item.reference) if stored.reference is None else stored
+
+
+def recorded(
+    place: Place,
+    dataset_id: int,
+    outcome: Reply | RequestFailed,
+    messages: Sequence[Message] = (),
+    before: Sequence[str | None] = (),
+    cost: float | None = None,
+) -> ResponseRow:
+    """Returns the row of an answer that came from a file; its key is that of its place, for the request is not known.
+
+    Args:
+        messages: Of the item; for a later turn of a conversation.
+        before: The model's answers to the earlier turns; the body then holds the conversation so far.
+    """
+    model_id, item_id, sample, turn = place
+    body = recorded_body(*place)
+    key = request_key(body)
+    users = [message for message in messages if message["role"] == "user"]
+    if before and None not in before and len(users) >= turn:
+        talk: list[Message] = []
+        for asked, text in zip(users, before, strict=False):
+            talk += [asked, {"role": "assistant", "content": text}]
+        body = canonical_json({**json.loads(body), "messages": [*talk, users[turn - 1]]})
+    return ResponseRow(model_id, item_id, dataset_id, key, body, outcome, sample, cost, turn=turn)
+
+
 def item_ids(connection: sa.Connection, items: Collection[int]) -> dict[int, str]:
     """Returns what files call items: the id in the file they came from if it means them only, else their hash."""
     imported = imported_items(connection)
@@ -125,13 +212,13 @@ def item_ids(connection: sa.Connection, items: Collection[int]) -> dict[int, str
     return names
 
 
-def stored_responses(connection: sa.Connection, items: Collection[int]) -> dict[tuple[int, int, int], tuple[int, bool]]:
-    """Returns the first answer of each (model, item, sample), else the first failure: its id, and whether it failed."""
-    found: dict[tuple[int, int, int], tuple[int, bool]] = {}
+def stored_responses(connection: sa.Connection, items: Collection[int]) -> dict[Place, tuple[int, bool]]:
+    """Returns the first answer at each place, else the first failure: its id, and whether it failed."""
+    found: dict[Place, tuple[int, bool]] = {}
     failed = Response.error_kind.is_not(None)
-    columns = (Response.model_id, Response.item_id, Response.sample, Response.id, failed)
+    columns = (Response.model_id, Response.item_id, Response.sample, Response.turn, Response.id, failed)
     for chunk in chunks(sorted(set(items))):
         query = sa.select(*columns).where(Response.item_id.in_(chunk)).order_by(failed, Response.id)
         for row in connection.execute(query):
-            found.setdefault((row[0], row[1], row[2]), (row[3], bool(row[4])))
+            found.setdefault((row[0], row[1], row[2], row[3]), (row[4], bool(row[5])))
     return found

@@ -1,32 +1,31 @@
-"""Responses: item_id, model, prompt, response; optional tags, sample, error_kind, error, and what an answer took."""
+"""Responses: item_id, model, prompt, response; optional tags, sample, turn, and what an answer took or failed by."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import sqlalchemy as sa
 
-from evalkit.models.base import FailureKind, Message, Reply, RequestFailed, request_key
+from evalkit.models.base import FailureKind, Message, Reply, RequestFailed
 from evalkit.store.formats.names import (
     IMPORTED,
     import_run,
-    imported_items,
     item_ids,
+    join_items,
     models_by_name,
+    recorded,
     stored_responses,
 )
 from evalkit.store.formats.tables import Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
-from evalkit.store.rows import Item, ResponseRow
+from evalkit.store.rows import Item
 from evalkit.store.schema import Item as ItemTable
 from evalkit.store.schema import Response, Verdict
-from evalkit.store.write_responses import recorded_body
-from evalkit.store.writing import chunks, ids_by_hash
+from evalkit.store.writing import chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 REQUIRED = ("item_id", "model", "prompt", "response")
 COLUMNS: dict[str, type] = {
     **dict.fromkeys((*REQUIRED, "tags"), str),
-    "sample": int,
+    **dict.fromkeys(("sample", "turn"), int),
     **dict.fromkeys(("error_kind", "error", "finish_reason"), str),
     **dict.fromkeys(("prompt_tokens", "completion_tokens"), int),
     **dict.fromkeys(("seconds", "cost"), float),
@@ -95,7 +94,7 @@ def _read(path: Path) -> list[Row]:
     unique(
         rows,
         "item_id",
-        lambda row: (row.text("item_id"), row.text("model"), row.integer("sample", 0)),
+        lambda row: (row.text("item_id"), row.text("model"), row.integer("sample", 0), row.integer("turn", 1, 1)),
         "number several answers of one model to it in a column 'sample'",
     )
     return rows
@@ -105,7 +104,7 @@ def read_responses(path: Path) -> pd.DataFrame:
     """Reads a responses file without a ledger, checked as `import_responses` does.
 
     Returns:
-        item_id, model, prompt, response, sample, error_kind ("" for an answer), all but sample as text.
+        item_id, model, prompt, response, sample, turn, error_kind ("" for an answer), all but sample and turn as text.
 
     Raises:
         UserError: Something is wrong in the file.
@@ -117,26 +116,27 @@ def read_responses(path: Path) -> pd.DataFrame:
         outcome = _outcome(row)
         answer = ("", outcome.kind) if isinstance(outcome, RequestFailed) else (outcome.text, "")
         prompt = row.text("prompt", "")
-        rows.append((row.text("item_id"), row.text("model"), prompt, answer[0], row.integer("sample", 0), answer[1]))
-    return pd.DataFrame(rows, columns=["item_id", "model", "prompt", "response", "sample", "error_kind"])
+        place = (row.integer("sample", 0), row.integer("turn", 1, 1))
+        rows.append((row.text("item_id"), row.text("model"), prompt, answer[0], *place, answer[1]))
+    return pd.DataFrame(rows, columns=["item_id", "model", "prompt", "response", "sample", "turn", "error_kind"])
 
 
 def ledger_lengths(ledger: Ledger) -> pd.DataFrame:
     """Reads how long the contestants' answers in a ledger are.
 
     Returns:
-        item_id and model, named as in `ledger_votes`, and length (characters); failed answers are left out.
+        item_id and model, named as in `ledger_votes`, turn and length (characters); failed answers are left out.
     """
     import pandas as pd
 
     judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
-    query = sa.select(Response.item_id, Response.model_id, sa.func.length(Response.text))
+    query = sa.select(Response.item_id, Response.model_id, Response.turn, sa.func.length(Response.text))
     query = query.where(Response.id.not_in(judging), Response.error_kind.is_(None))
     with ledger.engine.connect() as connection:
         found = connection.execute(query).all()
         models, items = model_names(connection), item_ids(connection, {row[0] for row in found})
-    rows = [(items[item], models[model], length) for item, model, length in found]
-    return pd.DataFrame(rows, columns=["item_id", "model", "length"])
+    rows = [(items[item], models[model], turn, length) for item, model, turn, length in found]
+    return pd.DataFrame(rows, columns=["item_id", "model", "turn", "length"])
 
 
 def import_responses(ledger: Ledger, path: Path) -> int:
@@ -160,51 +160,33 @@ def import_responses(ledger: Ledger, path: Path) -> int:
             raise row.fault(column, f"it differs from that of the same item_id in line {where.line}")
     outcomes = [_outcome(row) for row in rows]
     costs = [row.number("cost", 0) for row in rows]
-    samples = [row.integer("sample", 0) or 0 for row in rows]
-    models = models_by_name(ledger, [row.text("model") for row in rows])
-    contents = _join(ledger, [item for item, _ in items.values()])
+    places = [(row.text("model"), row.text("item_id"), row.integer("sample", 0) or 0) for row in rows]
+    turns = [row.integer("turn", 1, 1) or 1 for row in rows]
+    models = models_by_name(ledger, [model for model, *_ in places])
+    contents = join_items(ledger, [item for item, _ in items.values()])
     dataset_id, ids = ledger.add_dataset(path.name, contents, IMPORTED)
     by_name = dict(zip(items, ids, strict=True))
+    said = {
+        (*place, turn): outcome.text
+        for place, turn, outcome in zip(places, turns, outcomes, strict=True)
+        if isinstance(outcome, Reply)
+    }
     with ledger.engine.connect() as connection:
         answered = stored_responses(connection, ids)
     with import_run(ledger, "responses", path) as run_id:
         new, links = [], []
-        for row, outcome, cost, sample in zip(rows, outcomes, costs, samples, strict=True):
-            place = (models[row.text("model")], by_name[row.text("item_id")], sample)
-            stored = answered.get(place)
+        for place, turn, outcome, cost in zip(places, turns, outcomes, costs, strict=True):
+            stored_at = (models[place[0]], by_name[place[1]], place[2], turn)
+            stored = answered.get(stored_at)
             if stored and (isinstance(outcome, RequestFailed) or not stored[1]):
-                links.append((stored[0], place[0], dataset_id))
+                links.append((stored[0], stored_at[0], dataset_id))
                 continue
-            body = recorded_body(*place)
-            new.append(ResponseRow(place[0], place[1], dataset_id, request_key(body), body, outcome, sample, cost))
+            before = [said.get((*place, earlier)) for earlier in range(1, turn)]
+            new.append(recorded(stored_at, dataset_id, outcome, items[place[1]][0].messages, before, cost))
         for chunk in chunks(new, PAGE):
             ledger.add_responses(run_id, chunk)
         ledger.link_responses(run_id, links)
     return len(rows)
-
-
-def _join(ledger: Ledger, items: Sequence[Item]) -> list[Item]:
-    """Returns the ledger's own items for those it has, and gives prompts to items that votes or grades brought in."""
-    joined = []
-    with ledger.write() as connection:
-        imported = imported_items(connection)
-        by_hash = ids_by_hash(connection, ItemTable, [i.hash for i in items] + [i.name for i in items])
-        for item in items:
-            known = [by_hash[item.name]] if item.name in by_hash else sorted(imported.get(item.name, ()))
-            query = sa.select(ItemTable.id, ItemTable.messages, ItemTable.reference, ItemTable.tags)
-            for row in connection.execute(query.where(ItemTable.id.in_(known))):
-                content = Item(tuple(row[1]), row[2], row[3], name=item.name)
-                if content.messages == item.messages or item.name in by_hash:
-                    item = content
-                elif not content.messages:
-                    tags = {name: value for name, value in row[3].items() if name != "item_id"}
-                    item = replace(item, tags={**tags, **item.tags})
-                    if ids_by_hash(connection, ItemTable, [item.hash]):
-                        continue
-                    new = {"hash": item.hash, "messages": [dict(m) for m in item.messages], "tags": dict(item.tags)}
-                    connection.execute(sa.update(ItemTable).where(ItemTable.id == row[0]).values(**new))
-            joined.append(item)
-    return joined
 
 
 def export_responses(ledger: Ledger, path: Path) -> int:
@@ -225,14 +207,14 @@ def export_responses(ledger: Ledger, path: Path) -> int:
 def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
     columns = (
         *(Response.id, Response.item_id, Response.model_id, ItemTable.messages, Response.text, ItemTable.tags),
-        *(Response.sample, Response.error_kind, Response.error, Response.finish_reason, Response.prompt_tokens),
+        *(Response.turn, Response.error_kind, Response.error, Response.finish_reason, Response.prompt_tokens),
         *(Response.completion_tokens, Response.seconds, Response.cost),
     )
     judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
     query = sa.select(*columns).join(ItemTable, ItemTable.id == Response.item_id).where(Response.id.not_in(judging))
     query = query.order_by(Response.id).limit(PAGE)
     last = 0
-    numbers: dict[tuple[int, int], int] = {}
+    numbers: dict[tuple[int, int, int], int] = {}
     with ledger.engine.connect() as connection:
         models = model_names(connection)
         while found := connection.execute(query.where(Response.id > last)).all():
@@ -241,7 +223,7 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
             for row in found:
                 tags = {name: value for name, value in row[5].items() if row[3] or name != "item_id"}
                 told = json.dumps(tags, ensure_ascii=False) if tags else None
-                number = numbers[row[1], row[2]] = numbers.get((row[1], row[2]), -1) + 1
-                page.append((items[row[1]], models[row[2]], _prompt(row[3]), row[4] or "", told, number, *row[7:]))
+                number = numbers[row[1], row[2], row[6]] = numbers.get((row[1], row[2], row[6]), -1) + 1
+                page.append((items[row[1]], models[row[2]], _prompt(row[3]), row[4] or "", told, number, *row[6:]))
             yield page
             last = found[-1][0]

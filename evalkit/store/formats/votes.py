@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -73,6 +73,10 @@ class Vote:
     timestamp: str | None
     category: str
     error: str | None
+    rationale: str | None = None
+    seconds: float | None = None
+    answers: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    """What each model said, turn by turn, where the file itself says which texts were compared."""
 
 
 def _vote(row: Row) -> Vote:
@@ -164,31 +168,48 @@ def import_votes(ledger: Ledger, path: Path) -> int:
     items = items_by_name(ledger, path, tags)
     with import_run(ledger, "votes", path) as run_id:
         rows_of = [BattleRow(items[v.item], models[v.model_a], models[v.model_b], turn=v.turn) for v in votes]
-        battles = _battles(ledger, rows_of)
-        seen: Counter[tuple[Any, ...]] = Counter()
-        verdicts = []
-        for vote, row, battle in zip(votes, rows_of, battles, strict=True):
-            swapped = row.model_a_id > row.model_b_id
-            order = _SWAPPED.get(vote.order, vote.order) if swapped else vote.order
-            annotator = annotators[vote.annotator]
-            unit = (battle, annotator, vote.criterion, order)
-            likely = vote.probability
-            verdicts.append(
-                VerdictRow(
-                    battle,
-                    annotator,
-                    order,
-                    _SWAPPED.get(vote.winner, vote.winner) if swapped else vote.winner,
-                    criterion=vote.criterion,
-                    replicate=seen[unit] if vote.replicate is None else vote.replicate,
-                    probability=1 - likely if swapped and likely is not None else likely,
-                    error=vote.error,
-                    created_at=vote.timestamp,
-                )
-            )
-            seen[unit] += 1
-        ledger.add_verdicts(run_id, verdicts)
+        add_votes(ledger, run_id, votes, rows_of, annotators)
     return len(votes)
+
+
+def add_votes(
+    ledger: Ledger,
+    run_id: int,
+    votes: Sequence[Vote],
+    rows: Sequence[BattleRow],
+    annotators: Mapping[tuple[AnnotatorKind, str], int],
+) -> None:
+    """Adds votes with their battles.
+
+    Args:
+        rows: The battle of each vote, in the vote's own naming; without responses it joins or is tied to those there
+            are (see `import_votes`).
+    """
+    seen: Counter[tuple[Any, ...]] = Counter()
+    verdicts = []
+    for vote, row, battle in zip(votes, rows, _battles(ledger, rows), strict=True):
+        swapped = row.model_a_id > row.model_b_id
+        order = _SWAPPED.get(vote.order, vote.order) if swapped else vote.order
+        annotator = annotators[vote.annotator]
+        unit = (battle, annotator, vote.criterion, order)
+        likely = vote.probability
+        verdicts.append(
+            VerdictRow(
+                battle,
+                annotator,
+                order,
+                _SWAPPED.get(vote.winner, vote.winner) if swapped else vote.winner,
+                criterion=vote.criterion,
+                replicate=seen[unit] if vote.replicate is None else vote.replicate,
+                probability=1 - likely if swapped and likely is not None else likely,
+                rationale=vote.rationale,
+                error=vote.error,
+                seconds=vote.seconds,
+                created_at=vote.timestamp,
+            )
+        )
+        seen[unit] += 1
+    ledger.add_verdicts(run_id, verdicts)
 
 
 def _battles(ledger: Ledger, rows: Sequence[BattleRow]) -> list[int]:
@@ -199,15 +220,18 @@ def _battles(ledger: Ledger, rows: Sequence[BattleRow]) -> list[int]:
         for chunk in chunks(items):
             for found in connection.execute(sa.select(*columns).where(Battle.item_id.in_(chunk))):
                 known[found[0], found[1], found[2], found[3]].append(found[4])
-        answers: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for (model_id, item_id, _), (response_id, failed) in stored_responses(connection, items).items():
+        answers: defaultdict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for (model_id, item_id, _, turn), (response_id, failed) in stored_responses(connection, items).items():
             if not failed:
-                answers[model_id, item_id].append(response_id)
+                answers[model_id, item_id, turn].append(response_id)
     made = {}
     for row in rows:
+        if row.response_a_id is not None:
+            made[row] = row
+            continue
         if len(known[battle_key(row)[:4]]) == 1:
             continue
-        a, b = answers[row.model_a_id, row.item_id], answers[row.model_b_id, row.item_id]
+        a, b = (answers[model, row.item_id, row.turn] for model in (row.model_a_id, row.model_b_id))
         made[row] = row
         if len(a) == len(b) == 1 and not known[battle_key(row)[:4]]:
             made[row] = replace(row, response_a_id=a[0], response_b_id=b[0])
