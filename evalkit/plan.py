@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from evalkit.errors import UserError
+from evalkit.yaml_file import read_yaml
 
-SHAPES = {
-    "model_type": "must be a mapping of keys",
-    "dict_type": "must be a mapping of keys",
-    "tuple_type": "must be a list",
-    "too_short": "must have at least one entry",
-    "path_type": "must be a path",
-}
 PROVIDERS = ("openai", "hf", "embedded", "vllm", "recorded")
 Positive = Annotated[int, Field(gt=0)]
 
@@ -68,7 +58,9 @@ class ModelPlan(Part):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     max_concurrency: Positive = Field(256, description="open requests at an endpoint, at most")
     timeout_seconds: float = Field(600, gt=0, description="limit for one request to an endpoint")
-    batch: bool = Field(False, description="endpoints only: asks by the endpoint's batch API, for less and within a day")
+    batch: bool = Field(
+        False, description="endpoints only: asks by the endpoint's batch API, for less and within a day"
+    )
     extra: dict[str, Any] = Field(
         default_factory=dict, description="settings that change answers: chat_template_kwargs, context_length"
     )
@@ -218,100 +210,5 @@ def load_plan(path: Path) -> Plan:
     Raises:
         UserError: The file cannot be read, is not YAML, or a field is unknown or wrong; names file, line and field.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: the plan cannot be read: {error.strerror}", code=2) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the plan is not UTF-8 text (byte {error.start})", code=2) from error
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path} line {line}: not valid YAML: {error.problem}", code=2) from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}", code=2) from error
-    if tree is None or not isinstance(data, dict):
-        raise UserError(f"{path}: a plan is a mapping with the key `models`; type: evalkit init", code=2)
-    _refuse_repeated_keys(path, tree)
-    try:
-        plan = Plan.model_validate(data)
-    except ValidationError as error:
-        raise UserError("\n".join(_sentences(path, tree, error)), code=2) from error
+    plan = read_yaml(path, Plan, "the plan", empty="a plan is a mapping with the key `models`; type: evalkit init")
     return plan if plan.name else plan.model_copy(update={"name": path.stem})
-
-
-def _refuse_repeated_keys(path: Path, node: yaml.Node, walked: set[int] | None = None) -> None:
-    """YAML itself keeps the last of two equal keys and says nothing."""
-    walked = set() if walked is None else walked
-    if id(node) in walked:  # an alias
-        return
-    walked.add(id(node))
-    children = node.value if isinstance(node, yaml.SequenceNode) else []
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
-            if key.value in lines:
-                line, first = key.start_mark.line + 1, lines[key.value]
-                raise UserError(f"{path} line {line}: {key.value}: stands on line {first} already", code=2)
-            lines[key.value] = key.start_mark.line + 1
-        children = [value for _, value in node.value]
-    for child in children:
-        _refuse_repeated_keys(path, child, walked)
-
-
-def _sentences(path: Path, tree: yaml.Node, error: ValidationError) -> list[str]:
-    said: dict[str, None] = {}
-    details = error.errors()
-    for detail in details:
-        inner = [d for d in details if d is not detail and d["loc"][: len(detail["loc"])] == detail["loc"]]
-        if detail["type"] == "too_short" and inner:
-            continue  # the list is short only because its wrong entries were left out
-        loc = tuple(p for p in detail["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(bool|literal)", p)))
-        line = _line(tree, loc)
-        field = ".".join(str(p) for p in loc) or "the plan"
-        kind, message = detail["type"], detail["msg"]
-        if kind == "extra_forbidden":
-            allowed = _allowed_keys(loc[:-1])
-            near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            message = f"unknown key.{hint} Allowed: {', '.join(allowed)}"
-        elif kind == "missing":
-            message = "this key must be given"
-        elif kind in SHAPES:
-            message = SHAPES[kind]
-        else:
-            message = message.removeprefix("Value error, ")
-            given = detail.get("input")
-            if isinstance(given, str | int | float) and repr(given) not in message:
-                message += f", not {given!r}"
-        said[f"{path} line {line}: {field}: {message}"] = None
-    return list(said)
-
-
-def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
-    """Returns the keys of the part of the plan at `loc`."""
-    part: type[BaseModel] = Plan
-    for name in (p for p in loc if isinstance(p, str)):
-        annotation = part.model_fields[name].annotation
-        parts = [annotation, *getattr(annotation, "__args__", ())]
-        part = next(p for p in parts if isinstance(p, type) and issubclass(p, BaseModel))
-    return list(part.model_fields)
-
-
-def _line(node: yaml.Node, loc: tuple[Any, ...]) -> int:
-    """Returns the line (from 1) of the deepest part of `loc` that the file has."""
-    line = node.start_mark.line + 1
-    for step in loc:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
-            if found is None:
-                return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
