@@ -112,7 +112,7 @@ def audit(
     store: cli_look.Store = cli_look.STORE,
     json: cli_look.Json = False,
 ) -> None:
-    """Check a judge: parse failures, position, length and self-preference, calibration, a null model."""
+    """Say what a judge decides by, and check it for parse failures, position, length, self-preference, a null model."""
     from evalkit.stats import audit_judge
 
     wrong = [one for one in family or () if not all(one.partition("="))]
@@ -136,7 +136,7 @@ def audit(
     )
     if json:
         rows = {"rows": _records(found.frame())}
-        names = ("judge", "humans", "n", "n_failed", "definition", "warnings")
+        names = ("judge", "verdict", "findings", "humans", "n", "n_failed", "definition", "warnings")
         curve = None if found.calibration is None else _records(found.calibration.frame())
         printing.print_json(rows | {name: getattr(found, name) for name in names} | {"calibration": curve})
         return
@@ -149,6 +149,8 @@ def _print_audit(found: JudgeAudit) -> None:
         "check": "check", "value": "value:.3f", "lower": "from:.3f", "upper": "to:.3f", "n": "n", "flag": "flag"
     }  # fmt: skip
     measured = [row for row in rows if row["flag"] != "not measured"]
+    for sentence in found.findings:
+        printing.say(f"{found.judge}: {sentence[0].lower()}{sentence[1:]}")
     humans = "no humans" if found.humans == "none" else f"humans: {found.humans}"
     printing.print_table(measured, columns, title=f"Audit of {found.judge} ({found.n} verdicts, {humans})")
     order = {"concern": 0, "ok": 1, "no test": 2}

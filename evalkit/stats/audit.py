@@ -11,6 +11,7 @@ import pandas as pd
 
 from evalkit.errors import UserError
 from evalkit.stats.agreement import annotators_like, of_kind
+from evalkit.stats.audit_findings import findings
 from evalkit.stats.calibration import ReliabilityCurve, reliability_curve
 from evalkit.stats.delta import clustered_se, clustered_share, t_test, wilson_interval
 from evalkit.stats.intervals import sign_test_p
@@ -25,7 +26,7 @@ from evalkit.stats.preferences import (
     tally,
     weighted_mean,
 )
-from evalkit.stats.verdicts import FAILED, Verdicts, code_verdicts
+from evalkit.stats.verdicts import FAILED, Verdicts, code_verdicts, pair_orders
 from evalkit.stats.votes import A_WINS, B_WINS, FloatArray, list_names, require_columns
 
 Flag = Literal["ok", "concern", "no test", "not measured"]
@@ -37,7 +38,8 @@ DEFINITION = (
     "swap_consistency; pairs with a human vote, for the probabilities), unreadable ones (n_failed) included; those are "
     "in no value. Humans: {humans}. Where several humans voted on a battle their mean counts, a tie or both_bad as one "
     "half. Intervals at {confidence:g} %, each for itself, allow for verdicts on one item being alike. A concern is a "
-    "row whose interval leaves out what a judge without that fault has."
+    "row whose interval leaves out what a judge without that fault has. The findings are of faults that matter, beyond "
+    "the margins in `evalkit.stats.audit_findings`; their intervals all hold at once at {confidence:g} %."
 )
 
 
@@ -70,6 +72,8 @@ class JudgeAudit:
 
     Attributes:
         judge: Name.
+        verdict: What it decides by, in one phrase (see `audit_findings.findings`).
+        findings: Sentences with the numbers behind that, the gravest first.
         humans: Who it is compared with, in words.
         n: Its verdicts, failures included.
         n_failed: Its verdicts that could not be read.
@@ -80,6 +84,8 @@ class JudgeAudit:
     """
 
     judge: str
+    verdict: str
+    findings: tuple[str, ...]
     humans: str
     n: int
     n_failed: int
@@ -156,18 +162,27 @@ def audit_judge(
         if without:
             warnings.append(f"Battles in no check of length, for want of a response: {without:,}.")
     family = family_of(judge if model is None or judge in (families or {}) else model, families)
+    itself = model or judge
     found = [
         *length_checks(tallies, ratio, confidence),
-        *own_checks(own.models, model or judge, family, families, tallies, confidence),
+        *own_checks(own.models, itself, family, families, tallies, confidence),
     ]
     rows += [_from(item, tallies.humans) for item in found]
     rows.append(_null(own.models, null_model, tallies, confidence))
     calibration = _calibration(votes, own, tallies, confidence)
     rows += _calibrated(calibration, "probability" in votes.columns, tallies.humans)
+    said = findings(
+        *(own, tallies, ratio),
+        null=None if null_model is None else own.models.index(null_model),
+        itself=own.models.index(itself) if itself in own.models else None,
+        confidence=confidence,
+    )
     if families is None:
         warnings.append(f"Families are read from the names: {judge} is of the family {family}.")
     return JudgeAudit(
         judge=judge,
+        verdict=said.verdict,
+        findings=said.sentences,
         humans=who,
         n=len(own),
         n_failed=int((own.outcome == FAILED).sum()),
@@ -209,6 +224,11 @@ def _first_slot(own: Verdicts, confidence: float) -> AuditRow:
     first = ((own.outcome == A_WINS) != (own.shown_second == 1))[decided].astype(np.float64)
     if not len(first):
         return _unmeasured("first_slot", "no verdict with a winner says which answer was shown first.", n, failed)
+    left, right = pair_orders(own)
+    differ = own.outcome[left] != own.outcome[right]
+    if 2 * len(left) == n and differ.any() and not (decided[left] | decided[right])[differ].any():
+        # As in the published MT-bench verdicts; the pairs that agree have as many wins of each slot, by construction.
+        return _unmeasured("first_slot", "no battle whose two orders disagree has a winner in either.", n, failed)
     share, items = float(first.mean()), own.item[decided]
     se, g = clustered_se((first - share) / len(first), items)
     # Not at most n trials: a battle judged in both orders tells more of the slot than two of one order.
