@@ -24,8 +24,8 @@ REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 INCONSISTENT = "tie (inconsistent)"
 SIDES: dict[str, Winner] = {"model_1": "model_a", "model_2": "model_b", "tie": "tie"}
 NOT_PUBLISHED = (
-    f"published as {INCONSISTENT!r}, which does not say who won in which order; taken as won by the answer shown first "
-    "both times, so they count as inconsistent, and prove nothing about first-slot preference"
+    f"published as {INCONSISTENT!r}, without who won in which order; stored as a tie in one order and both_bad in the "
+    "other, which is a tie on boards, an inconsistency in the audit, and says nothing of the first slot"
 )
 UNREADABLE = "no verdict could be read from the judgment"
 Read = Callable[[Arena, Row], None]
@@ -194,10 +194,10 @@ def _vote(arena: Arena, row: Row) -> None:
         facts = {"published": "MT-bench", "kind": "llm"}
         arena.judges[name] = facts | ({"inconsistent": NOT_PUBLISHED} if both else {})
     answers = _conversations(arena, row, item, turn, (a, b))
-    sides: dict[Order, Winner] = {"ab": "model_a", "ba": "model_b"}
+    unknown: dict[Order, Winner] = {"ab": "tie", "ba": "both_bad"}  # two that differ, and neither favours a model
     orders: tuple[Order, ...] = ("ab", "ba") if both else ("",)
     for order in orders:
-        winner = sides[order] if said == INCONSISTENT else WINNERS[said]
+        winner = unknown[order] if said == INCONSISTENT else WINNERS[said]
         why = NOT_PUBLISHED if said == INCONSISTENT else None
         who: tuple[AnnotatorKind, str] = ("human" if human else "judge", name)
         place = (item, a, b, winner, who, "overall", turn, order, None, None, moment, "", None)
