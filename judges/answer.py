@@ -137,8 +137,8 @@ class AnswerForm(BaseModel):
     def in_words(self, asked: Asked, questions: int) -> str:
         """Returns what an answer must be, in words for the judge."""
         if self.form == "checklist":
-            rows = [{"question": number, "reason": "...", "met": True} for number in range(1, questions + 1)]
-            return f"one JSON object of this form, with your own answers: {json.dumps({'answers': rows})}"
+            each = '{"question": <number>, "reason": "...", "met": <true or false>}'
+            return f'one JSON object of this form, with all {questions} questions: {{"answers": [{each}, ...]}}'
         if self.form == "json":
             given = [(json.dumps(name), _choices(words, quote='"')) for name, words in asked.items()]
             verdicts = ", ".join(f"{name}: <{choices}>" for name, choices in given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,9 @@ def _scale(data: Mapping[str, Any], where: str) -> tuple[float, float] | None:
     scale = data.get("scale")
     if scale is None:
         return None
-    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(n) in (int, float) for n in scale)
+    numbers = (
+        isinstance(scale, list) and len(scale) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in scale)
+    )
     if not numbers or not scale[0] < scale[1]:
         raise UserError(f"{where}: scale: must be the lowest and the highest score, like [1, 10]", code=2)
     return (float(scale[0]), float(scale[1]))

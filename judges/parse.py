@@ -94,7 +94,7 @@ def own_words(reply: Reply) -> str:
 def lookup(word: object, words: Words) -> Meaning:
     """Returns what a word, or a value out of JSON, means.
 
-    Case does not count unless two words differ in nothing else (AlpacaEval's m and M).
+    Case and spaces do not count unless two words differ in nothing else (AlpacaEval's m and M).
 
     Raises:
         Unreadable: Nothing.
@@ -104,7 +104,8 @@ def lookup(word: object, words: Words) -> Meaning:
     word = str(word).strip()
     if word in words:
         return words[word]
-    alike = [meaning for key, meaning in words.items() if key.casefold() == word.casefold()]
+    plain = "".join(word.split()).casefold()
+    alike = [meaning for key, meaning in words.items() if "".join(key.split()).casefold() == plain]
     if len(alike) != 1:
         raise Unreadable(f"{word[:40]!r} is none of {', '.join(words)}")
     return alike[0]

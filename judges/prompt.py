@@ -134,17 +134,19 @@ class JudgePrompt(BaseModel):
         if self.needs_checklist and not material.checklist:
             raise ValueError(f"{self.name} needs a checklist: ask for one with checklist_request")
         low, high, _ = self._scale(criteria[0])
+        asked, questions = self._asked(criteria), len(material.checklist)
         values = prompt_values(self._templates(), material, self._reference(material)) | {
             "criteria": criteria,
             "criterion": criteria[0],
             "levels": self._levels(criteria[0]),
             "low": f"{low:g}",
             "high": f"{high:g}",
+            "form": self.answer.in_words(asked, questions),
         }
         return Request(
             messages=render(self.messages, values),
             sampling=sampling(self.sampling),
-            response_schema=self.answer.response_schema(self._asked(criteria), len(material.checklist)),
+            response_schema=self.answer.response_schema(asked, questions),
             logprobs=self.answer.alternatives if self.answer.form == "token" else None,
             sample=replicate,
         )
@@ -262,7 +264,7 @@ def definition(prompt: JudgePrompt, criteria: Sequence[Criterion]) -> Mapping[st
             "name": c["name"],
             "description": c["description"],
             "levels": list(map(list, c["levels"])),
-            "scale": c["scale"],
+            "scale": c["scale"] and list(c["scale"]),
         }
         for c in map(asdict, criteria)
     ]

@@ -66,7 +66,7 @@ def _answers(prompt: JudgePrompt) -> tuple[str, ...]:
 
 
 def _allowed(prompt: JudgePrompt) -> str:
-    names = ["prompt", *_answers(prompt), "reference", "turns", "category", "criterion", "criteria"]
+    names = ["prompt", *_answers(prompt), "reference", "turns", "category", "criterion", "criteria", "form"]
     names += [] if prompt.kind == "pairwise" else ["low", "high", "levels", "checklist"]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 

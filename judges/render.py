@@ -77,4 +77,4 @@ def render(messages: Sequence[Turn], values: Mapping[str, Any]) -> tuple[Message
     Raises:
         jinja2.TemplateError: A template is wrong, or uses what there is not.
     """
-    return tuple({"role": turn.role, "content": _template(turn.content).render(values)} for turn in messages)
+    return tuple({"role": turn.role, "content": _template(turn.content).render(values).strip()} for turn in messages)
