@@ -16,6 +16,7 @@ from evalkit.models.batching import BatchedModel
 from evalkit.store.rows import ResponseRow, StoredResponse
 
 if TYPE_CHECKING:
+    from evalkit.engine.batch_pool import BatchPool
     from evalkit.engine.engine import Engine
 
 CHUNK_JOBS = 512
@@ -49,6 +50,7 @@ class Drive:
         self.settings: ModelSettings = model.settings
         self.name = self.settings.label or self.settings.name
         self.label, self.ceiling = label, ceiling
+        self.by_batch = asks_by_batch(model)
         self.results: list[Outcome | None] = [None] * len(jobs)
         self.entries: dict[str, _Entry] = {}
         self.next_job = 0
@@ -65,7 +67,7 @@ class Drive:
         self.over: asyncio.Future[None] = loop.create_future()
         self.handle: Any = progress.start(self.label, len(self.jobs)) if progress else None
         self.writer = Writer(engine.ledger, engine.run_id, loop, self._committed, self._fail, engine.counts)
-        self.pool = Pool(self.model, self.ceiling, self.limits, self._answered, self._has_room, self._feed, self._fail)
+        self.pool: Pool | BatchPool = self._batch_pool() if self.by_batch else self._live_pool()
         # What exists now stays, and an answer leaves no cycles behind: else the collector walks all jobs, then all rows
         # kept for the writer, again and again, a sixth of the CPU time.
         gc.freeze()
@@ -101,9 +103,33 @@ class Drive:
 
     # Feeding
 
-    def _has_room(self, in_flight: int) -> bool:
-        """Bounds what a kill can cost: the requests in flight and one batch, which may be as large as the window."""
-        return in_flight + self.unstored < self.pool.window.size + max(BATCH_ROWS, self.pool.window.size)
+    def _live_pool(self) -> Pool:
+        def has_room(in_flight: int) -> bool:
+            """Bounds what a kill can cost: the requests in flight and one batch, as large as the window at most."""
+            return in_flight + self.unstored < pool.window.size + max(BATCH_ROWS, pool.window.size)
+
+        pool = Pool(self.model, self.ceiling, self.limits, self._answered, has_room, self._feed, self._fail)
+        return pool
+
+    def _batch_pool(self) -> BatchPool:
+        from evalkit.engine.batch_pool import BatchPool
+        from evalkit.models.batch_api import BatchModel
+
+        assert isinstance(self.model, BatchModel)
+        engine, progress = self.engine, self.engine.progress
+        return BatchPool(
+            self.model,
+            engine.ledger,
+            engine.run_id,
+            self.jobs[0].model_id,
+            self.limits,
+            self._answered,
+            lambda: self.unstored == 0,
+            self._feed,
+            self._fail,
+            lambda sentence: engine.say(f"{self.name}: {sentence}"),
+            lambda text: progress.note(self.handle, text) if progress else None,
+        )
 
     def _feed(self) -> None:
         if self.feeding is None and self.next_job < len(self.jobs) and self.unstored <= CHUNK_JOBS:
@@ -136,6 +162,10 @@ class Drive:
         self.next_job = stop
         self.feeding = None
         self.pool.pump()
+        if not isinstance(self.pool, Pool):
+            if stop == len(self.jobs):
+                self.pool.begin()
+            return
         all_sent = stop == len(self.jobs) or self.pool.in_flight >= self.pool.window.size
         if all_sent and isinstance(self.model, BatchedModel):
             asyncio.get_running_loop().call_soon(self.model.resume)  # behind the first steps of what was sent
@@ -148,11 +178,11 @@ class Drive:
         elif self.engine.offline:
             entry.result = NotSent("missing", "offline, and the ledger has no answer to this request")
         else:
-            call = Call(request, owner=entry)
+            call = Call(request, key, owner=entry)
             if self.limits.tokens or self.limits.dollars:
                 prompt, completion = _estimate_tokens(request)
                 call.tokens = prompt + completion
-                call.dollars = self.engine.prices.estimate(self.settings, prompt, completion)
+                call.dollars = self.engine.prices.estimate(self.settings, prompt, completion, batch=self.by_batch)
             self.pool.submit(call)
         return entry
 
@@ -201,7 +231,8 @@ class Drive:
         paid = not entry.writes and stored is None
         cost: float | None = 0.0
         if paid:
-            cost = self.engine.prices.cost(self.settings, result) if isinstance(result, Reply) else None
+            reply = result if isinstance(result, Reply) else None
+            cost = self.engine.prices.cost(self.settings, reply, batch=self.by_batch) if reply else None
         row = ResponseRow(
             model_id=job.model_id,
             item_id=job.item_id,
@@ -248,6 +279,15 @@ class Drive:
         self.engine.errors += errors
         if self.engine.progress:
             self.engine.progress.advance(self.handle, n, errors=errors, cached=cached, cost=cost)
+
+
+def asks_by_batch(model: ChatModel) -> bool:
+    """Whether requests to this model go out as jobs of its endpoint's batch API."""
+    if model.settings.provider != "openai":
+        return False
+    from evalkit.models.batch_api import BatchModel  # no more imports than the model's own
+
+    return isinstance(model, BatchModel)
 
 
 def _estimate_tokens(request: Request) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from evalkit.engine.drive import Drive
+from evalkit.engine.drive import Drive, asks_by_batch
 from evalkit.engine.limits import DollarLimit, RateLimit
 from evalkit.engine.pool import Limits
 from evalkit.engine.progress import Progress
@@ -123,6 +123,13 @@ class Engine:
         done, total, errors = self.counts()
         self.ledger.update_run(self.run_id, done=done, total=total, errors=errors)
 
+    def say(self, sentence: str) -> None:
+        """Tells the user something."""
+        if self.progress:
+            self.progress.say(sentence)
+        else:
+            _log.info(sentence)
+
     def note_warning(self, model: str, sentence: str) -> None:
         """Counts what a server ignored, and says it the first time."""
         key = (model, sentence)
@@ -140,8 +147,9 @@ class Engine:
                 f"budget: the dollar limit cannot be kept, for the price of {settings.name} at {settings.endpoint} is "
                 "unknown: add it to your price list (0 for a server of your own), or take `dollars` out of the budget"
             )
-        requests, tokens = self._rates if settings.provider == "openai" else (None, None)
-        return Limits(requests, tokens, self._dollars, lambda reply: self.prices.cost(settings, reply))
+        by_batch = asks_by_batch(model)  # which has quotas of its own
+        requests, tokens = self._rates if settings.provider == "openai" and not by_batch else (None, None)
+        return Limits(requests, tokens, self._dollars, lambda reply: self.prices.cost(settings, reply, batch=by_batch))
 
     def _spent(self) -> float:
         with self.ledger.engine.connect() as connection:

@@ -34,6 +34,7 @@ class Call:
     """One distinct request and what it is for.
 
     Attributes:
+        key: Of the request.
         tokens: Estimated prompt and completion tokens, for the token budget.
         dollars: Estimated upper limit of its cost; None if no price is known.
         failure: What its last attempt ended with.
@@ -41,6 +42,7 @@ class Call:
     """
 
     request: Request
+    key: str = ""
     tokens: float = 0.0
     dollars: float | None = None
     attempts: int = 0
@@ -57,6 +59,34 @@ class Limits:
     tokens: RateLimit | None = None
     dollars: DollarLimit | None = None
     price: Callable[[Reply], float | None] = field(default=lambda reply: None)
+
+    def take(self, call: Call) -> None:
+        """Sets aside what a call may cost."""
+        if self.requests is not None:
+            self.requests.take(1)
+        if self.tokens is not None:
+            self.tokens.take(call.tokens)
+        if self.dollars is not None:
+            self.dollars.reserve(call.dollars or 0.0)
+
+    def settle(self, call: Call, result: Reply | RequestFailed | None) -> None:
+        """Replaces what was set aside by what the call took."""
+        reply = result if isinstance(result, Reply) else None
+        if self.tokens is not None and reply and reply.prompt_tokens is not None:
+            self.tokens.take(reply.prompt_tokens + (reply.completion_tokens or 0) - call.tokens)
+        if self.dollars is not None:
+            estimate = call.dollars or 0.0
+            paid = self.price(reply) if reply else None
+            if paid is None:  # unknown: a lost answer may have been billed, a refusal was not
+                lost = reply is not None or (isinstance(result, RequestFailed) and result.paid)
+                paid = estimate if lost else 0.0
+            self.dollars.settle(estimate, paid)
+
+    @property
+    def unaffordable(self) -> NotSent:
+        """What becomes of a request that the dollars do not allow."""
+        limit = self.dollars.limit if self.dollars else 0.0
+        return NotSent("missing", f"not sent: the budget of ${limit:g} does not allow another request")
 
 
 class Pool:
@@ -146,22 +176,15 @@ class Pool:
         if limits.dollars is not None and not limits.dollars.fits(call.dollars or 0.0):
             # What is in flight may turn out cheaper than its estimate, so wait for it before giving up.
             if not self.in_flight:
-                sentence = f"not sent: the budget of ${limits.dollars.limit:g} does not allow another request"
-                self._unaffordable = NotSent("missing", sentence)
+                self._unaffordable = limits.unaffordable
             return False
         return True
 
     def _start(self, call: Call) -> None:
-        limits = self.limits
         self.in_flight += 1
         call.attempts += 1
         call.epoch = self.window.epoch
-        if limits.requests is not None:
-            limits.requests.take(1)
-        if limits.tokens is not None:
-            limits.tokens.take(call.tokens)
-        if limits.dollars is not None:
-            limits.dollars.reserve(call.dollars or 0.0)
+        self.limits.take(call)
 
     async def _send(self, first: Call) -> None:
         """Sends one call after the other while it may: a task for each would cost as much as its HTTP."""
@@ -195,21 +218,8 @@ class Pool:
         finally:
             self.in_flight -= 1
             if self.limits.tokens or self.limits.dollars:
-                self._settle(call, result)
+                self.limits.settle(call, result)
         return result
-
-    def _settle(self, call: Call, result: Reply | RequestFailed | None) -> None:
-        limits = self.limits
-        reply = result if isinstance(result, Reply) else None
-        if limits.tokens is not None and reply and reply.prompt_tokens is not None:
-            limits.tokens.take(reply.prompt_tokens + (reply.completion_tokens or 0) - call.tokens)
-        if limits.dollars is not None:
-            estimate = call.dollars or 0.0
-            paid = limits.price(reply) if reply else None
-            if paid is None:  # unknown: a lost answer may have been billed, a refusal was not
-                lost = reply is not None or (isinstance(result, RequestFailed) and result.paid)
-                paid = estimate if lost else 0.0
-            limits.dollars.settle(estimate, paid)
 
     def _failed(self, call: Call, failure: RequestFailed) -> None:
         call.failure = failure

@@ -24,8 +24,16 @@ class Progress(Protocol):
         """Says that `n` more are stored, how many of them failed, were cached, and what they cost."""
         ...
 
-    def warn(self, message: str) -> None:
+    def note(self, handle: Any, text: str) -> None:
+        """Shows what a bar's requests that are not stored yet are doing elsewhere."""
+        ...
+
+    def say(self, message: str) -> None:
         """Says something once."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Warns of something once."""
         ...
 
     def finish(self, handle: Any) -> None:
@@ -54,7 +62,8 @@ class RichProgress:
         handle, self._next = self._next, self._next + 1
         now = time.monotonic()
         self._state[handle] = {
-            "label": label, "total": total, "done": 0, "errors": 0, "cached": 0, "cost": 0.0, "said": now, "since": now
+            "label": label, "total": total, "done": 0, "errors": 0, "cached": 0, "cost": 0.0, "said": now, "since": now,
+            "elsewhere": "",
         }  # fmt: skip
         self._open += 1
         if self._console.is_terminal:
@@ -95,8 +104,18 @@ class RichProgress:
             state["said"] = time.monotonic()
             self._line(state)
 
-    def warn(self, message: str) -> None:
+    def note(self, handle: int, text: str) -> None:
+        """Puts a text behind a bar's figures."""
+        state = self._state[handle]
+        state["elsewhere"] = text
+        self.advance(handle, 0)
+
+    def say(self, message: str) -> None:
         """Prints a sentence above the bars."""
+        self._console.print(message, markup=False, highlight=False)
+
+    def warn(self, message: str) -> None:
+        """Prints a warning above the bars."""
         self._console.print(f"Warning: {message}", style="yellow", markup=False, highlight=False)
 
     def finish(self, handle: int) -> None:
@@ -121,4 +140,5 @@ def _note(state: dict[str, Any]) -> str:
     parts = [f"{state['errors']} failed"] if state["errors"] else []
     parts += [f"{state['cached']} cached"] if state["cached"] else []
     parts += [f"${state['cost']:.4f}"] if state["cost"] else []
+    parts += [state["elsewhere"]] if state["elsewhere"] and state["done"] < state["total"] else []
     return ", ".join(parts)

@@ -13,9 +13,9 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
 from evalkit.models.endpoint_errors import html_failure, is_html, refused_parameter, status_failure, transport_failure
-from evalkit.models.httpclient import HTTPClient, TransportError
+from evalkit.models.httpclient import HTTPClient, HTTPReply, TransportError
 from evalkit.models.loglik import NO_LOGPROBS, continuation_start, echo_choices, echo_payload, score
-from evalkit.models.wire import chat_payload, completion_payload, correct, parse_completion, plain_chat, served_by
+from evalkit.models.wire import correct, parse_completion, payload_of, plain_chat, served_by
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 DEFAULT_CONCURRENCY = 1024
@@ -55,6 +55,7 @@ class EndpointModel:
         self._key_name = api_key_env
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._url = settings.endpoint.rstrip("/")
+        self._timeout_s = timeout_s
         self._http = HTTPClient(self._url, {"User-Agent": "evalkit", **headers}, timeout_s)
         self._corrections: dict[str, str | None] = {}
         self._no_logprobs = False
@@ -95,18 +96,9 @@ class EndpointModel:
     async def _complete(self, request: Request) -> Reply:
         name, chat = self._settings.name, bool(request.messages)
         body = plain_chat(name, request) if chat and not self._corrections else None
-        make = partial(chat_payload if chat else completion_payload, name, request)
+        make = partial(payload_of, name, request)
         document, seconds = await self._ask("/chat/completions" if chat else "/completions", make, body)
-        reply = parse_completion(document, request, seconds)
-        if not self._corrections:
-            return reply
-        payload = make()
-        refused = tuple(
-            f"the server refuses `{name}`: sent as `{new}`" if new else f"the server refuses `{name}`: left out"
-            for name, new in self._corrections.items()
-            if name in payload
-        )
-        return dataclasses.replace(reply, warnings=reply.warnings + refused) if refused else reply
+        return parse_completion(document, request, seconds, self._corrections)
 
     async def _ask(
         self, path: str, payload: Callable[[], Mapping[str, Any]], body: bytes | None = None
@@ -132,6 +124,10 @@ class EndpointModel:
                 break
             self._corrections[refused[0]] = refused[1]
             body = None
+        return self._document(reply, url), reply.seconds
+
+    def _document(self, reply: HTTPReply, url: str) -> Any:
+        """Returns a reply's JSON, or raises what went wrong."""
         if reply.status != 200:
             raise status_failure(reply, url, self._settings.name, self._key, self._key_name)
         try:
@@ -147,7 +143,7 @@ class EndpointModel:
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
             wrapped = dataclasses.replace(reply, status=status)
             raise status_failure(wrapped, url, self._settings.name, self._key, self._key_name)
-        return document, reply.seconds
+        return document
 
     async def _score_pairs(self, request: Request) -> Reply:
         if self._no_logprobs:

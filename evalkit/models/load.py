@@ -37,7 +37,12 @@ def load_model(plan: ModelPlan) -> ChatModel:
         from evalkit.models.endpoint import EndpointModel, default_endpoint
 
         url = (plan.base_url or default_endpoint()).rstrip("/")
-        return EndpointModel(
+        kind = EndpointModel
+        if plan.batch:
+            from evalkit.models.batch_api import BatchModel
+
+            kind = BatchModel
+        return kind(
             settings("openai", name, plan.revision, endpoint=url),
             api_key_env=plan.api_key_env,
             timeout_s=plan.timeout_seconds,

@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply
 
 LOCAL_PROVIDERS = ("hf", "embedded", "vllm", "recorded")
-_FIELDS = {"model", "endpoint", "input", "cached_input", "output"}
+_FIELDS = {"model", "endpoint", "input", "cached_input", "output", "batch_discount"}
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
@@ -25,6 +25,7 @@ class Price:
     Attributes:
         endpoint: Host name it holds for, or None for any.
         cached_input: Price of prompt tokens the endpoint had cached; None means the same as `input`.
+        batch_discount: What the endpoint's batch API takes off: 0.5 is half the price.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Price:
     output: float
     endpoint: str | None = None
     cached_input: float | None = None
+    batch_discount: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,29 @@ class Prices:
                     return price
         return None
 
-    def cost(self, settings: ModelSettings, reply: Reply) -> float | None:
+    def cost(self, settings: ModelSettings, reply: Reply, *, batch: bool = False) -> float | None:
         """Returns what a reply cost in US dollars; None if the price or the token counts are unknown.
 
         Models that run here cost nothing: 0.0.
+
+        Args:
+            batch: Whether it came by the endpoint's batch API.
         """
         if settings.provider in LOCAL_PROVIDERS:
             return 0.0
         if reply.prompt_tokens is None or reply.completion_tokens is None:
             return None
-        return self.estimate(settings, reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens or 0)
+        cached = reply.cached_tokens or 0
+        return self.estimate(settings, reply.prompt_tokens, reply.completion_tokens, cached, batch=batch)
 
     def estimate(
-        self, settings: ModelSettings, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
+        self,
+        settings: ModelSettings,
+        prompt_tokens: float,
+        completion_tokens: float,
+        cached_tokens: float = 0,
+        *,
+        batch: bool = False,
     ) -> float | None:
         """Returns US dollars for so many tokens; `cached_tokens` are part of `prompt_tokens`. None if unknown."""
         if settings.provider in LOCAL_PROVIDERS:
@@ -91,7 +103,8 @@ class Prices:
             return None
         cached_input = price.input if price.cached_input is None else price.cached_input
         fresh = prompt_tokens - cached_tokens
-        return (fresh * price.input + cached_tokens * cached_input + completion_tokens * price.output) / 1e6
+        full = (fresh * price.input + cached_tokens * cached_input + completion_tokens * price.output) / 1e6
+        return full * (1 - price.batch_discount) if batch else full
 
 
 def _read(path: Path) -> tuple[Price, ...]:
@@ -130,4 +143,9 @@ def _price(path: Path, number: int, row: Any) -> Price:
             continue
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
             raise UserError(f"{where}: `{name}` must be US dollars for a million tokens, not {value!r}", code=2)
+    discount = row.get("batch_discount", 0.0)
+    if not isinstance(discount, int | float) or isinstance(discount, bool) or not 0 <= discount <= 1:
+        raise UserError(
+            f"{where}: `batch_discount` must be from 0 to 1 (half the price is 0.5), not {discount!r}", code=2
+        )
     return Price(**row)

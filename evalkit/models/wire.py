@@ -64,6 +64,11 @@ def completion_payload(name: str, request: Request) -> dict[str, Any]:
     return payload
 
 
+def payload_of(name: str, request: Request) -> dict[str, Any]:
+    """Builds the body of a chat or raw completion request, whichever it is."""
+    return chat_payload(name, request) if request.messages else completion_payload(name, request)
+
+
 def _sampling(request: Request) -> dict[str, Any]:
     return _named(request.sampling, request.sample)
 
@@ -84,8 +89,13 @@ def correct(payload: Mapping[str, Any], corrections: Mapping[str, str | None]) -
     return {new: payload[name] for name, new in names.items() if new is not None}
 
 
-def parse_completion(document: Any, request: Request, seconds: float) -> Reply:
+def parse_completion(
+    document: Any, request: Request, seconds: float, corrections: Mapping[str, str | None] | None = None
+) -> Reply:
     """Reads a chat or raw completion.
+
+    Args:
+        corrections: What the request's parameters were corrected by (see `correct`): the reply warns of those.
 
     Raises:
         RequestFailed: `malformed`, `empty` or `content_filter`.
@@ -108,6 +118,8 @@ def parse_completion(document: Any, request: Request, seconds: float) -> Reply:
     logprobs = _token_logprobs(choice.get("logprobs"))
     if request.logprobs is not None and logprobs is None:
         warnings.append("the server ignores `logprobs`: none came back")
+    if corrections:
+        warnings += _refusals(payload_of("", request), corrections)
     return Reply(
         text=text,
         reasoning=reasoning,
@@ -121,6 +133,14 @@ def parse_completion(document: Any, request: Request, seconds: float) -> Reply:
         served_by=served_by(document),
         warnings=tuple(warnings),
     )
+
+
+def _refusals(payload: Mapping[str, Any], corrections: Mapping[str, str | None]) -> list[str]:
+    return [
+        f"the server refuses `{name}`: sent as `{new}`" if new else f"the server refuses `{name}`: left out"
+        for name, new in corrections.items()
+        if name in payload
+    ]
 
 
 def served_by(document: Mapping[str, Any]) -> str | None:

@@ -97,6 +97,7 @@ class BatchRow:
     file_id: str | None
     provider_id: str | None
     status: str
+    model_id: int
     n: int
     keys: tuple[str, ...]
     corrections: Mapping[str, str | None]

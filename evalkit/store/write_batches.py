@@ -17,7 +17,7 @@ from evalkit.store.writing import chunks, insert_new, next_id
 PREPARING = "preparing"
 _SHOWN = (
     *(Batch.id, Batch.token, Batch.route, Batch.file_id, Batch.provider_id, Batch.status, Batch.n, Batch.keys),
-    *(Batch.corrections, Batch.created_at),
+    *(Batch.model_id, Batch.corrections, Batch.created_at),
 )
 
 
@@ -38,12 +38,13 @@ def add_batch(
         "file_id": None,
         "provider_id": None,
         "status": PREPARING,
+        "model_id": model_id,
         "n": len(keys),
         "keys": list(keys),
         "corrections": dict(corrections),
         "created_at": now(),
     }
-    more = {"endpoint": endpoint, "run_id": run_id, "model_id": model_id, "finished_at": None}
+    more = {"endpoint": endpoint, "run_id": run_id, "finished_at": None}
     insert_new(connection, Batch, [{**row, **more}])
     return BatchRow(**{**row, "keys": tuple(keys)})
 

@@ -44,6 +44,16 @@ def test_unknown_token_counts_are_an_unknown_cost() -> None:
     assert Prices.load().cost(MINI, Reply("x", prompt_tokens=5)) is None
 
 
+def test_the_batch_api_costs_half_where_the_list_says_so(tmp_path: Path) -> None:
+    prices = Prices.load()
+    reply = Reply("x", prompt_tokens=1_000_000, completion_tokens=100_000)
+    full, half = prices.cost(MINI, reply), prices.cost(MINI, reply, batch=True)
+    assert full and half == pytest.approx(full / 2)
+    path = tmp_path / "p.yaml"
+    path.write_text("prices:\n  - {model: gpt-4o-mini, input: 1, output: 2}\n")
+    assert Prices.load(path).estimate(MINI, 1e6, 0, batch=True) == 1.0  # what is not known is not taken off
+
+
 def test_what_runs_here_costs_nothing() -> None:
     for provider in ("hf", "embedded", "vllm", "recorded"):
         assert Prices.load().cost(ModelSettings(provider, "gpt-4o-mini"), Reply("x")) == 0.0
@@ -75,7 +85,8 @@ def test_the_users_list_comes_first(tmp_path: Path, name: str, text: str) -> Non
         ("prices:\n  - {model: a, input: -1, output: 2}", "price 1: `input` must be US dollars"),
         ("prices:\n  - {model: a, input: 1, output: .nan}", "`output` must be"),
         ("prices:\n  - {model: a, input: 1}", "`output` must be"),
-        ("prices:\n  - {model: a, input: 1, output: 1, ouput: 1}", "unknown field `ouput`; allowed are cached_input"),
+        ("prices:\n  - {model: a, input: 1, output: 1, ouput: 1}", "unknown field `ouput`; allowed are batch_discount"),
+        ("prices:\n  - {model: a, input: 1, output: 1, batch_discount: 50}", "`batch_discount` must be from 0 to 1"),
         ("prices:\n  - {input: 1, output: 1}", "each row needs `model`"),
         ("[1, 2]", "must be a mapping"),
         ("prices: {", "cannot be read"),
