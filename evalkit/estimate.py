@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from evalkit.engine import Engine, Job, Outcome
+from evalkit.engine import Engine, Job, NotSent, Outcome
 from evalkit.errors import UserError
-from evalkit.models.base import ChatModel, ModelSettings, Request, RequestFailed, request_key
+from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, request_key
 from evalkit.plan import Plan
-from evalkit.stages import PROMPTS, PlanRun, prompt_of
-from evalkit.store import Ledger, arena, schema
-from evalkit.store.rows import StoredResponse
-from evalkit.store.writing import chunks
+from evalkit.stages import Assumed, PlanRun
+from evalkit.store import Ledger, ResponseRow
 
 if TYPE_CHECKING:
-    from judges.fight import Fight
+    from evalkit.judging import Judge
+    from evalkit.models.prices import Prices
+    from evalkit.store.rows import StoredResponse
+    from judges.fight import Case, Fight
 
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English; what is really paid is counted by the endpoint
 DEFAULT_MAX_TOKENS = 512
@@ -36,6 +36,7 @@ class Estimate:
         prompt_tokens: About so many.
         completion_tokens: At most so many: all requests up to their limit.
         dollars: At most; None if the model has no price.
+        at_most: Whether `requests` is an upper limit: an adaptive jury may leave some out.
     """
 
     model: str
@@ -45,53 +46,64 @@ class Estimate:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     dollars: float | None = None
+    at_most: bool = False
 
 
 class Counter(Engine):
-    """An engine that counts what it is asked to send. What is counted is looked up in the real ledger first.
+    """An engine that counts what it is asked to send, after a look into the real ledger.
+
+    Contestants' answers go into a ledger of its own, the real one or a text of half the length allowed, so that battles
+    and judging go on from there as they will in the run.
 
     Attributes:
-        rows: Of contestants, by label.
-        answers: (dataset, item, model) to the answer, or what stands for it, and to the tokens it has beyond that.
+        role: Whom the next requests are counted for.
+        rows: By role and model's label.
     """
 
     def __init__(self, scratch: Ledger, run_id: int, real: Ledger | None) -> None:
         super().__init__(scratch, run_id, offline=True)
         self.real = real
-        self.rows: dict[str, Estimate] = {}
-        self.answers: dict[tuple[int, int, int], tuple[str, int]] = {}
+        self.role = "contestant"
+        self.rows: dict[tuple[str, str], tuple[Estimate, ModelSettings]] = {}
         self._counted: set[str] = set()
 
     def run(self, model: ChatModel, jobs: Sequence[Job], *, label: str = "") -> list[Outcome]:
-        """Counts jobs; each outcome is that nothing was sent."""
-        row = self.rows.setdefault(model.settings.label, Estimate(model.settings.label, "contestant"))
-        asked = self.count(row, model.settings, [(job.request, 0) for job in jobs])
-        for job, (key, stored) in zip(jobs, asked, strict=True):
-            if job.request.sample == 0:
-                unwritten = (f"answer {key}", _limit(job.request, model.settings) // 2)
-                self.answers[job.dataset_id, job.item_id, job.model_id] = (
-                    unwritten if stored is None else (stored.reply.text, 0)
-                )
-        return [Outcome(None, RequestFailed("missing", "nothing is sent in a dry run"), False, None)] * len(jobs)
-
-    def count(
-        self, row: Estimate, settings: ModelSettings, asked: Sequence[tuple[Request, int]]
-    ) -> list[tuple[str, StoredResponse | None]]:
-        """Counts distinct requests, as the engine sends them.
-
-        Args:
-            row: Counts them.
-            settings: Whose.
-            asked: Requests, and the prompt tokens that each will have beyond its text.
-
-        Returns:
-            Request keys, and what the ledger has for them.
-        """
-        bodies = [request.body(settings) for request, _ in asked]
+        """Counts jobs; what is not in the ledger is an outcome that was not sent."""
+        settings = model.settings
+        row, _ = self.rows.setdefault((self.role, settings.label), (Estimate(settings.label, self.role), settings))
+        bodies = [job.request.body(settings) for job in jobs]
         keys = [request_key(body) for body in bodies]
         known = self.real.find_responses(list(dict.fromkeys(keys))) if self.real else {}
+        self._count(row, settings, jobs, bodies, keys, known)
+        if self.role != "contestant":
+            return [_outcome(known.get(key)) for key in keys]
+        replies = [
+            known[key].reply if key in known else Reply(_stand_in(key, job.request, settings))
+            for key, job in zip(keys, jobs, strict=True)
+        ]
+        self.ledger.add_responses(
+            self.run_id,
+            [
+                ResponseRow(
+                    job.model_id, job.item_id, job.dataset_id, key, body, reply, job.request.sample, turn=job.turn
+                )
+                for job, key, body, reply in zip(jobs, keys, bodies, replies, strict=True)
+            ],
+        )
+        return [Outcome(None, Assumed(reply.text), False, None) for reply in replies]
+
+    def _count(
+        self,
+        row: Estimate,
+        settings: ModelSettings,
+        jobs: Sequence[Job],
+        bodies: Sequence[str],
+        keys: Sequence[str],
+        known: dict[str, StoredResponse],
+    ) -> None:
+        """Counts distinct requests, as the engine sends them."""
         mine: set[str] = set()
-        for key, body, (request, more) in zip(keys, bodies, asked, strict=True):
+        for key, body, job in zip(keys, bodies, jobs, strict=True):
             if key in mine:
                 continue
             mine.add(key)
@@ -99,10 +111,28 @@ class Counter(Engine):
                 row.cached += 1
                 continue
             row.requests += 1
-            row.prompt_tokens += len(body) // CHARACTERS_PER_TOKEN + more
-            row.completion_tokens += _limit(request, settings)
+            row.prompt_tokens += len(body) // CHARACTERS_PER_TOKEN
+            row.completion_tokens += _limit(job.request, settings)
         self._counted |= mine
-        return [(key, known.get(key)) for key in keys]
+
+    def estimates(self, prices: Prices) -> list[Estimate]:
+        """Returns what was counted, with prices."""
+        rows = []
+        for row, settings in self.rows.values():
+            dollars = prices.estimate(settings, row.prompt_tokens, row.completion_tokens)
+            rows.append(dataclasses.replace(row, dollars=dollars))
+        return rows
+
+
+def _outcome(stored: StoredResponse | None) -> Outcome:
+    if stored is not None:
+        return Outcome(stored.id, stored.reply, True, 0.0)
+    return Outcome(None, NotSent("missing", "nothing is sent in a dry run"), False, None)
+
+
+def _stand_in(key: str, request: Request, settings: ModelSettings) -> str:
+    """Returns a text for an answer that is not there yet: like no other, and half as long as it may be."""
+    return key.ljust(_limit(request, settings) // 2 * CHARACTERS_PER_TOKEN, ".")
 
 
 def _limit(request: Request, settings: ModelSettings) -> int:
@@ -114,7 +144,8 @@ def estimate(plan: Plan) -> list[Estimate]:
     """Counts what a plan would send.
 
     Battles are counted as if every contestant answers every prompt, and no two alike; an answer that is not in the
-    ledger yet takes half its limit in a judge's prompt.
+    ledger yet takes half its limit in a judge's prompt. What judges are asked again, because their answer cannot be
+    read, is counted where that answer is in the ledger already. Adaptive juries count as if they asked everything.
 
     Raises:
         UserError: The plan names a model, task or file that does not exist.
@@ -129,16 +160,39 @@ def estimate(plan: Plan) -> list[Estimate]:
         try:
             run.engine = counter = Counter(scratch, run.run_id, real)
             run.answer_all()
-            rows = {m.settings.label: (counter.rows.get(m.settings.label), m.settings) for m in run.models}
-            counted = [(row, settings) for row, settings in rows.values() if row is not None]
-            if run.judge_models:
-                counted += _judges(run, counter, scratch)
+            if run.judges:
+                from evalkit.juries import asked_one_by_one
+
+                there = run.pair_answers()
+                adaptive = asked_one_by_one(run.juries, run.judges)
+                for judge in run.judges:
+                    fights = there.fights[: adaptive.get(judge.name)]
+                    count_judge(counter, judge, fights, there.cases, plan.seed, adaptive=judge.name in adaptive)
+            return counter.estimates(run.prices)
         finally:
             if real is not None:
                 real.close()
-    for row, settings in counted:
-        row.dollars = run.prices.estimate(settings, row.prompt_tokens, row.completion_tokens)
-    return [row for row, _ in counted]
+
+
+def count_judge(
+    counter: Counter, judge: Judge, fights: Sequence[Fight], cases: Sequence[Case], seed: int, *, adaptive: bool = False
+) -> None:
+    """Counts what a judge would be asked.
+
+    Args:
+        counter: Counts it.
+        judge: Of the plan.
+        fights: Battles that it sees unless its plan says fewer.
+        cases: Answers that it grades unless its plan says fewer.
+        seed: Of the draws.
+        adaptive: Whether it may be asked less.
+    """
+    from evalkit.judging import Judging
+
+    counter.role = f"judge {judge.name}"
+    Judging(counter.ledger, counter.run_id, counter, seed, record=False).judge(judge, fights, cases)
+    for (role, _), (row, _settings) in counter.rows.items():
+        row.at_most = row.at_most or (adaptive and role == counter.role)
 
 
 def _existing(url: str) -> Ledger | None:
@@ -148,60 +202,3 @@ def _existing(url: str) -> Ledger | None:
         return Ledger.open(url, create=False)
     except UserError as error:
         raise UserError(f"store: {error}") from error
-
-
-def _judges(run: PlanRun, counter: Counter, scratch: Ledger) -> list[tuple[Estimate, ModelSettings]]:
-    from judges import pairwise
-
-    fights, more = _fights(run.plan, counter, scratch)
-    rows = []
-    for judge in run.plan.judges if fights else ():
-        if judge.name in run.judge_models:
-            settings = run.judge_models[judge.name].settings
-            row = Estimate(settings.label, f"judge {judge.name}")
-            seen = pairwise.draw(fights, judge.battles, run.plan.seed)
-            prompt = run.judge_prompts[judge.name]
-            asked = pairwise.requests(seen, prompt, orders=judge.orders, seed=run.plan.seed)
-            counter.count(row, settings, [(request, more[fight.battle_id]) for fight, _, request in asked])
-            rows.append((row, settings))
-    return rows
-
-
-def _fights(plan: Plan, counter: Counter, scratch: Ledger) -> tuple[list[Fight], list[int]]:
-    """Pairs answers up as the run will; returns battles, numbered from 0, and by number the tokens still to come."""
-    from judges.battles import Answer, pair_up
-    from judges.fight import Fight
-
-    names = [*plan.arena.tasks, *([PROMPTS] if plan.arena.prompts else [])]
-    with scratch.engine.connect() as connection:
-        query = sa.select(schema.Dataset.id).where(schema.Dataset.name.in_(names))
-        datasets = set(connection.scalars(query))
-    there = {(item, model): said for (data, item, model), said in counter.answers.items() if data in datasets}
-    items = _numbers(counter.real, scratch, schema.Item, {item for item, _ in there})
-    models = _numbers(counter.real, scratch, schema.Model, {model for _, model in there})
-    answers = {(items[item], models[model]): said for (item, model), said in there.items()}
-    prompts = {items[i]: prompt_of(found[0]) for i, found in arena.items(scratch, list(items)).items()}
-    fights, more = [], []
-    pairs = pair_up([Answer(0, item, model) for item, model in answers], limit=plan.arena.battles, seed=plan.seed)
-    for number, pair in enumerate(pairs):
-        (a, more_a), (b, more_b) = (answers[pair.item_id, m] for m in (pair.model_a_id, pair.model_b_id))
-        fights.append(Fight(number, pair.item_id, prompts[pair.item_id], None, a, b))
-        more.append(more_a + more_b)
-    return fights, more
-
-
-def _numbers(
-    real: Ledger | None, scratch: Ledger, table: type[schema.Item] | type[schema.Model], ids: set[int]
-) -> dict[int, int]:
-    """Returns the ids that rows have, or will get, in the real ledger: which battles are drawn hangs on their order."""
-    if real is None:
-        return {i: i for i in ids}
-    with scratch.engine.connect() as connection:
-        hashes = {i: h for i, h in connection.execute(sa.select(table.id, table.hash)) if i in ids}
-    found: dict[str, int] = {}
-    with real.engine.connect() as connection:
-        for part in chunks(sorted(hashes.values())):
-            query = sa.select(table.hash, table.id).where(table.hash.in_(part))
-            found.update({h: i for h, i in connection.execute(query)})
-        last = connection.scalar(sa.select(sa.func.max(table.id))) or 0
-    return {i: found.get(h, last + i) for i, h in hashes.items()}

@@ -124,14 +124,23 @@ class ArenaPlan(Part):
 
 
 class JudgePlan(Part):
-    """Who judges battles."""
+    """Who judges: an LLM compares battles or grades answers, as its prompt says; a verifier does both."""
 
     name: str = Field(description="what tables call it")
-    kind: Literal["llm", "verifier"] = Field("llm", description="verifier: compares what the prompt's own checks say")
+    kind: Literal["llm", "verifier"] = Field("llm", description="verifier: says what the prompts' own checks say")
     model: ModelPlan | None = Field(None, description="for kind llm")
-    prompt: str = Field("pairwise-v1", description="for kind llm: prompt by name, or path of a prompt's YAML file")
-    orders: Literal["both", "random"] = Field("both", description="both: each battle twice, answers swapped")
+    prompt: str = Field(
+        "pairwise-v1", description="for kind llm: name (`evalkit judge list`), or path of a prompt's YAML file"
+    )
+    criteria: tuple[str | dict[str, Any], ...] = Field(
+        (), description="names, paths of YAML files, or {name, description}; by default the prompt's"
+    )
+    orders: Literal["both", "random"] | None = Field(
+        None, description="both: each battle twice, answers swapped; random: once; by default the prompt's"
+    )
+    replicates: Positive = Field(1, description="how often each question is asked")
     battles: Positive | None = Field(None, description="battles this judge sees, drawn with the seed; by default all")
+    answers: Positive | None = Field(None, description="answers this judge grades, drawn with the seed; by default all")
 
     @field_validator("model", mode="before")
     @classmethod
@@ -144,6 +153,55 @@ class JudgePlan(Part):
             raise ValueError("a judge of kind llm needs a model, one of kind verifier has none")
         if self.model is not None and self.model.system:
             raise ValueError("a judge's system prompt stands in its prompt file, not in its model")
+        asked = sorted(self.model_fields_set & {"prompt", "criteria", "orders", "replicates"})
+        if self.kind == "verifier" and asked:
+            raise ValueError(f"{asked[0]}: a verifier asks nobody, so it has none")
+        return self
+
+
+class AdaptivePlan(Part):
+    """A jury that asks one member after another, and only as long as a verdict is open."""
+
+    settled: float = Field(0.95, gt=1 / 3, le=1, description="probability from which on a verdict stands")
+    budget: Positive | None = Field(
+        None, description="members' verdicts (each in all its orders) at most; by default until all are settled"
+    )
+
+
+class JuryPlan(Part):
+    """Judges who vote together; each criterion that two of them judge gets verdicts (or grades) of the jury."""
+
+    name: str = Field("jury", description="what tables call it")
+    members: tuple[str, ...] = Field(min_length=1, description="names of judges; one alone makes the board by itself")
+    aggregation: Literal["majority", "weighted", "dawid-skene", "mean"] = Field(
+        "majority", description="mean: of grades, or of stated probabilities; the others: of verdicts"
+    )
+    weights: Path | dict[str, float] | None = Field(
+        None, description="for weighted: by member, or a YAML or JSON file of them; by default learned from `truth`"
+    )
+    truth: str = Field(
+        "*", description="whose verdicts weights are learned from: * for people, or a name such as verifier"
+    )
+    adaptive: AdaptivePlan | None = Field(None, description="ask members one after another; {} for the defaults")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> JuryPlan:
+        twice = sorted({n for n in self.members if self.members.count(n) > 1})
+        if twice:
+            raise ValueError(f"members: {twice[0]!r} stands there twice")
+        if self.weights is not None and self.aggregation not in ("weighted", "mean"):
+            raise ValueError(f"weights: the aggregation {self.aggregation} has none; weighted and mean have")
+        if isinstance(self.weights, dict):
+            off = sorted(set(self.members) ^ set(self.weights))
+            if off:
+                raise ValueError(f"weights: {off[0]!r} must be among both the members and the weights")
+        if "truth" in self.model_fields_set and (self.aggregation != "weighted" or self.weights is not None):
+            raise ValueError("truth: only for the aggregation weighted without weights, which learns them from it")
+        if self.adaptive is not None:
+            if "aggregation" in self.model_fields_set:
+                raise ValueError("adaptive: such a jury weighs its members by itself; leave aggregation out")
+            if len(self.members) < 2:
+                raise ValueError("adaptive: needs two members or more to choose from")
         return self
 
 
@@ -167,7 +225,10 @@ class Plan(Part):
     task_folders: tuple[Path, ...] = Field((), description="folders with your own lm-eval task files")
     arena: ArenaPlan = Field(default_factory=ArenaPlan, description="which answers meet in battles")
     judges: tuple[JudgePlan, ...] = Field((), description="who judges the battles")
-    jury: tuple[str, ...] = Field((), description="judges whose majority makes the board; by default all of them")
+    juries: tuple[JuryPlan, ...] | None = Field(
+        None,
+        description="the first makes the board; by default the majority of all judges of battles, called jury",
+    )
     budget: BudgetPlan = Field(default_factory=BudgetPlan, description="limits of the whole run")
     prices: Path | None = Field(None, description="your own price table (YAML)")
     report: Path | None = Field(None, description="HTML report, written at the end")
@@ -188,20 +249,18 @@ class Plan(Part):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"two {what} have the name {twice[0]!r}; give one of them another `name`")
-        if "jury" in [j.name for j in self.judges]:
+        judges = [j.name for j in self.judges]
+        if self.juries is None and "jury" in judges:
             raise ValueError("no judge may be called 'jury': that is the name of all of them together")
-        unknown = [n for n in self.jury if n not in [j.name for j in self.judges]]
-        if unknown:
-            raise ValueError(
-                f"jury: no judge is called {unknown[0]!r}; there are: {', '.join(j.name for j in self.judges)}"
-            )
+        for jury in self.juries or ():
+            if jury.name in judges or [j.name for j in self.juries or ()].count(jury.name) > 1:
+                raise ValueError(f"juries: {jury.name!r} is the name of two; give one of them another")
+            unknown = [n for n in jury.members if n not in judges]
+            if unknown:
+                raise ValueError(f"juries: no judge is called {unknown[0]!r}; there are: {', '.join(judges) or 'none'}")
         if self.judges and not (self.arena.tasks or self.arena.prompts):
             raise ValueError("judges need battles: give arena.tasks or arena.prompts")
         return self
-
-    def jury_names(self) -> tuple[str, ...]:
-        """Returns the names of the judges whose majority makes the board."""
-        return self.jury or tuple(j.name for j in self.judges)
 
 
 def load_plan(path: Path) -> Plan:

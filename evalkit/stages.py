@@ -9,24 +9,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from evalkit.engine import Budget, Engine, Job
+from evalkit.engine import Budget, Engine, Job, NotSent, Outcome
 from evalkit.errors import UserError
-from evalkit.models.base import ChatModel, Message, Request
+from evalkit.models.base import ChatModel, Message, Request, sha256
 from evalkit.models.load import load_model, sampling
 from evalkit.models.prices import Prices
-from evalkit.plan import JudgePlan, Plan
+from evalkit.plan import JuryPlan, Plan
 from evalkit.prompts import read_prompts
 from evalkit.provenance import code_version, digest_of, environment
-from evalkit.store import BattleRow, Ledger, arena, labels
+from evalkit.store import BattleRow, Ledger, arena
 
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
-    from judges.fight import Fight
-    from judges.prompt import JudgePrompt
+    from evalkit.judging import Judge
+    from judges.fight import Case, Fight
 
-Stage = Literal["benchmark", "generate", "battle", "judge", "report"]
+Stage = Literal["benchmark", "generate", "battle", "judge", "jury", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 PROMPTS = "arena prompts"
+
+
+class Assumed(NotSent):
+    """What a dry run takes for an answer that is not there yet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("missing", "nothing is sent in a dry run")
+        self.text = text
+
+
+@dataclass(slots=True)
+class Arena:
+    """The answers that do battle, and the battles.
+
+    Attributes:
+        answers: Ids of the responses.
+        battles: By id.
+        fights: The battles with texts.
+        cases: The answers with texts; empty if nobody grades them.
+    """
+
+    answers: list[int]
+    battles: dict[int, BattleRow]
+    fights: list[Fight]
+    cases: list[Case]
 
 
 @dataclass(slots=True)
@@ -67,8 +92,7 @@ class PlanRun:
         self.plan = plan
         self.progress = progress
         self.models = [load_model(m) for m in plan.models]
-        self.judge_models = {j.name: load_model(j.model) for j in plan.judges if j.model is not None}
-        self.judge_prompts = _judge_prompts(plan)
+        self.judges, self.juries = _judges(plan)
         self.prompts = read_prompts(plan.arena.prompts, plan.arena.limit) if plan.arena.prompts else []
         self.prices = Prices.load(plan.prices)
         self.tasks: list[Any] = []
@@ -78,7 +102,9 @@ class PlanRun:
         self.result = Result(0, "done", fresh=True)
         self.snapshot = plan.model_dump(mode="json") | {
             "resolved": {
-                "models": [m.settings.hash for m in [*self.models, *self.judge_models.values()]],
+                "models": [m.settings.hash for m in self.models],
+                "judges": [sha256(dict(judge.definition())) for judge in self.judges],
+                "juries": [jury.model_dump(mode="json") for jury in self.juries],
                 "prompts": [item.hash for item in self.prompts],
                 "tasks": digest_of(plan.task_folders, [b.task for b in plan.benchmarks]),
                 "code": code_version(),
@@ -114,12 +140,9 @@ class PlanRun:
             self.engine = engine
             if "benchmark" in stages or "generate" in stages:
                 self.answer_all(stages)
-            if "battle" in stages or "judge" in stages:
+            if {"battle", "judge", "jury"} & set(stages):
                 self._enter("battle")
-                fights = self._battles()
-                if "judge" in stages and fights:
-                    self._enter("judge")
-                    self._judge(fights)
+                self.judge_all(self.pair_answers(), stages)
         self._finish(complete=set(stages) >= set(STAGES) - {"report"})
         if "report" in stages and plan.report:
             from evalkit.report.html import write_report
@@ -148,7 +171,8 @@ class PlanRun:
         """The engine would refuse as well, but only once the models before had been paid for."""
         if self.plan.budget.dollars is None:
             return
-        for model in (m.settings for m in [*self.models, *self.judge_models.values()]):
+        judges = [judge.model for judge in self.judges if judge.model is not None]
+        for model in (m.settings for m in [*self.models, *judges]):
             if self.prices.estimate(model, 1, 1) is None:
                 raise UserError(
                     f"budget.dollars: the limit cannot be kept, for the price of {model.name} at {model.endpoint} is "
@@ -215,26 +239,41 @@ class PlanRun:
         plan = self.plan.arena
         dataset_id, item_ids = self.ledger.add_dataset(PROMPTS, self.prompts, str(plan.prompts))
         drawn = sampling(plan.sampling)
-        jobs = [
-            Job(model_id, item_id, dataset_id, Request(messages=item.messages, sampling=drawn))
-            for item, item_id in zip(self.prompts, item_ids, strict=True)
-        ]
-        self._send(model, jobs, f"{model.settings.label}: prompts")
-
-    def _send(self, model: ChatModel, jobs: Sequence[Job], label: str) -> None:
-        outcomes = self.engine.run(model, jobs, label=label)
-        self.result.not_sent += sum(o.response_id is None for o in outcomes)
+        asked = dict(zip(item_ids, self.prompts, strict=True))
+        talks: dict[int, tuple[Message, ...]] = dict.fromkeys(asked, ())
+        for turn in range(1, max(len(arena.user_turns(item.messages)) for item in self.prompts) + 1):
+            talks = {i: (*said, *_next_turn(asked[i].messages, turn)) for i, said in talks.items()}
+            jobs = [
+                Job(model_id, item_id, dataset_id, Request(messages=messages, sampling=drawn), turn)
+                for item_id, messages in talks.items()
+            ]
+            label = f"{model.settings.label}: prompts" + (f", turn {turn}" if turn > 1 else "")
+            outcomes = self.engine.run(model, jobs, label=label)
+            self.result.not_sent += sum(o.response_id is None for o in outcomes)
+            # A conversation ends at its last turn, or where a turn has no answer.
+            said = dict(zip(talks, map(_text_of, outcomes), strict=True))
+            talks = {
+                item_id: (*messages, {"role": "assistant", "content": text})
+                for item_id, messages in talks.items()
+                if (text := said[item_id]) is not None and turn < len(arena.user_turns(asked[item_id].messages))
+            }
 
     # -- battles and judging --------------------------------------------------------------------------------
 
-    def _battles(self) -> list[Fight]:
+    def pair_answers(self) -> Arena:
+        """Pairs up the run's answers.
+
+        Raises:
+            UserError: The run has no answers to a dataset of the arena.
+        """
         from judges.battles import Answer, pair_up
+        from judges.fight import load_cases, load_fights
 
         plan = self.plan.arena
         known = arena.datasets_of_run(self.ledger, self.run_id)
         wanted = [*plan.tasks, *([PROMPTS] if plan.prompts else [])]
         if not wanted:
-            return []
+            return Arena([], {}, [], [])
         missing = [name for name in wanted if name not in known]
         if missing:
             raise UserError(
@@ -243,71 +282,38 @@ class PlanRun:
             )
         rows = arena.answers(self.ledger, self.run_id, [known[name] for name in wanted])
         contestants = set(self.model_ids)
-        taking_part = [Answer(*row) for row in rows if row[2] in contestants]
-        battles = pair_up(taking_part, limit=plan.battles, seed=self.plan.seed)
-        ids = self.ledger.add_battles(battles)
-        return self._with_texts(battles, ids)
-
-    def _with_texts(self, battles: Sequence[BattleRow], ids: Sequence[int]) -> list[Fight]:
-        from judges.fight import Fight
-
-        sides = [side for b in battles for side in (b.response_a_id, b.response_b_id) if side is not None]
-        texts = arena.texts(self.ledger, sides)
-        items = arena.items(self.ledger, [b.item_id for b in battles])
-        fights = []
-        for battle_id, battle in zip(ids, battles, strict=True):
-            messages, reference = items[battle.item_id]
-            a, b = texts[battle.response_a_id or 0], texts[battle.response_b_id or 0]
-            fights.append(Fight(battle_id, battle.item_id, prompt_of(messages), reference, a, b))
-        return fights
-
-    def _judge(self, fights: Sequence[Fight]) -> None:
-        members: dict[str, int] = {}
-        criterion = "overall"
-        for judge in self.plan.judges:
-            if judge.kind == "verifier":
-                members[judge.name] = self._verify(judge, fights)
-            else:
-                members[judge.name], criterion = self._ask(judge, fights)
-        jury = [members[name] for name in self.plan.jury_names() if name in members]
-        if len(jury) > 1:
-            self._vote(jury, criterion, fights)
-
-    def _verify(self, judge: JudgePlan, fights: Sequence[Fight]) -> int:
-        from judges import verifier
-
-        annotator = self.ledger.add_annotator("judge", judge.name, verifier.DEFINITION)
-        self.ledger.add_verdicts(self.run_id, verifier.judge(fights, annotator))
-        return annotator
-
-    def _ask(self, judge: JudgePlan, fights: Sequence[Fight]) -> tuple[int, str]:
-        from judges import pairwise
-
-        prompt, model = self.judge_prompts[judge.name], self.judge_models[judge.name]
-        (model_id,) = self.ledger.add_models([model.settings])
-        annotator = self.ledger.add_annotator("judge", judge.name, pairwise.annotator_definition(model, prompt))
-        seen = pairwise.draw(fights, judge.battles, self.plan.seed)
-        dataset, _ = self.ledger.add_dataset(
-            f"judging by {judge.name}", [], "verdicts; the items are those of the battles"
+        rows = [row for row in rows if row[2] in contestants]
+        items = arena.items(self.ledger, {row[1] for row in rows})
+        models = arena.model_hashes(self.ledger)
+        taking_part = [Answer(r, item, model, items[item].hash, models[model], turn) for r, item, model, turn in rows]
+        paired = pair_up(taking_part, limit=plan.battles, seed=self.plan.seed)
+        battles = dict(zip(self.ledger.add_battles(paired), paired, strict=True))
+        answers = [row[0] for row in rows]
+        graded = any(judge.grades for judge in self.judges)
+        return Arena(
+            answers, battles, load_fights(self.ledger, battles), load_cases(self.ledger, answers) if graded else []
         )
-        asked = pairwise.requests(seen, prompt, orders=judge.orders, seed=self.plan.seed)
-        verdicts = pairwise.judge(
-            self.engine, model, model_id, dataset, annotator, prompt, asked, label=f"{judge.name}: verdicts"
-        )
-        self.result.not_sent += len(asked) - len(verdicts)
-        self.ledger.add_verdicts(self.run_id, verdicts)
-        self.engine.release(model)
-        return annotator, prompt.criterion
 
-    def _vote(self, jury: Sequence[int], criterion: str, fights: Sequence[Fight]) -> None:
-        from judges.jury import Jury, jury_verdicts
+    def judge_all(self, there: Arena, stages: Sequence[Stage]) -> None:
+        """Has the judges judge, then the juries; adaptive ones ask their members themselves."""
+        if not self.judges or not {"judge", "jury"} & set(stages):
+            return
+        from evalkit.judging import Judging
+        from evalkit.juries import asked_one_by_one, hold
 
-        definition = {"kind": "jury", "aggregation": "majority", "members": sorted(jury)}
-        annotator = self.ledger.add_annotator("judge", "jury", definition)
-        seen = labels.judged_battles(self.ledger, jury, criterion, [f.battle_id for f in fights])
-        said, _ = labels.labels_of(self.ledger, jury, criterion, seen)
-        members = Jury("jury", tuple(labels.annotator_names_of(self.ledger, jury)))
-        self.ledger.add_verdicts(self.run_id, jury_verdicts(said, seen, members, annotator, criterion))
+        judging = Judging(self.ledger, self.run_id, self.engine, self.plan.seed)
+        if "judge" in stages:
+            self._enter("judge")
+            waiting = asked_one_by_one(self.juries, self.judges)
+            for judge in self.judges:
+                if judge.name not in waiting:
+                    judging.judge(judge, there.fights, there.cases)
+        if "jury" in stages:
+            self._enter("jury")
+            by_name = {judge.name: judge for judge in self.judges}
+            for jury in self.juries:
+                hold(judging, jury, by_name, there.battles, there.fights, there.answers)
+        self.result.not_sent += judging.not_sent
 
 
 def _refuse_at_once(plan: Plan) -> None:
@@ -320,18 +326,29 @@ def _refuse_at_once(plan: Plan) -> None:
             raise UserError(f"report: {str(plan.report)!r} cannot be written: {why}", code=2)
 
 
-def prompt_of(messages: Sequence[Message]) -> str:
-    """Returns what judges are shown of a prompt: the user's turns."""
-    return "\n\n".join(str(m["content"]) for m in messages if m["role"] == "user")
+def _judges(plan: Plan) -> tuple[list[Judge], list[JuryPlan]]:
+    if not plan.judges:
+        return [], []
+    from evalkit.judging import load_judge
+    from evalkit.juries import jury_plans
+
+    judges = [load_judge(judge) for judge in plan.judges]
+    return judges, jury_plans(plan.juries, judges)
 
 
-def _judge_prompts(plan: Plan) -> dict[str, JudgePrompt]:
-    llms = [judge for judge in plan.judges if judge.kind == "llm"]
-    if not llms:
-        return {}
-    from judges.prompt import load_prompt
+def _next_turn(messages: Sequence[Message], turn: int) -> tuple[Message, ...]:
+    """Returns what an item adds to a conversation at a turn: all up to its first question, then a user turn each."""
+    turns = arena.user_turns(messages)
+    if len(turns) == 1:
+        return tuple(messages)
+    head = tuple(m for m in messages if m["role"] != "user") if turn == 1 else ()
+    return (*head, {"role": "user", "content": turns[turn - 1]})
 
-    return {judge.name: load_prompt(judge.prompt) for judge in llms}
+
+def _text_of(outcome: Outcome) -> str | None:
+    if isinstance(outcome.result, Assumed):
+        return outcome.result.text
+    return outcome.reply.text if outcome.reply else None
 
 
 def rescore_run(ledger: Ledger, run_id: int) -> int:
@@ -347,9 +364,9 @@ def rescore_run(ledger: Ledger, run_id: int) -> int:
 
     stored = dict(ledger.run_plan(run_id))
     stored.pop("resolved", None)
-    plan = Plan.model_validate(stored)
-    if not plan.benchmarks:
+    if not stored.get("benchmarks"):
         raise UserError(f"run {run_id} had no benchmarks to rescore", code=2)
+    plan = Plan.model_validate(stored)
     reports = rescore(ledger, run_id, task_specs(plan), include=plan.task_folders)
     return sum(len(report.scores) for report in reports.values())
 

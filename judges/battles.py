@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalkit.models.base import sha256
 from evalkit.store import BattleRow
+from judges.fight import drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response that may do battle."""
+    """A response that may do battle.
+
+    Attributes:
+        item, model: Content hashes; a draw goes by these, so that it is the same in every ledger.
+        turn: Of the conversation, from 1.
+    """
 
     response_id: int
     item_id: int
     model_id: int
+    item: str
+    model: str
+    turn: int = 1
 
 
 def pair_up(answers: Sequence[Answer], *, limit: int | None, seed: int) -> list[BattleRow]:
-    """Makes battles between all models that answered the same item.
+    """Makes battles between all models that answered the same turn of the same item.
 
     Args:
-        answers: One answer of a model to an item at most.
+        answers: One answer of a model to a turn at most.
         limit: Battles at most, drawn so that every pair of models gets as many as the others (give or take one).
-        seed: Of the draw.
+        seed: Of the draw. A larger draw holds the smaller ones.
 
     Returns:
-        Battles, ordered by item and models.
+        Battles, ordered by item, turn and models.
     """
-    by_item: dict[int, list[Answer]] = {}
+    by_turn: dict[tuple[int, int], list[Answer]] = {}
     for answer in answers:
-        by_item.setdefault(answer.item_id, []).append(answer)
-    by_pair: dict[tuple[int, int], list[BattleRow]] = {}
-    for item_id in sorted(by_item):
-        ordered = sorted(by_item[item_id], key=lambda a: a.model_id)
-        for a, b in itertools.combinations(ordered, 2):
-            battle = BattleRow(item_id, a.model_id, b.model_id, a.response_id, b.response_id)
-            by_pair.setdefault((a.model_id, b.model_id), []).append(battle)
-    battles = [battle for pair in by_pair.values() for battle in pair]
-    if limit is not None and limit < len(battles):
-        draw = random.Random(seed)
-        queues = [draw.sample(pair, len(pair)) for _, pair in sorted(by_pair.items())]
-        rounds = itertools.chain.from_iterable(itertools.zip_longest(*queues))
-        battles = list(itertools.islice((b for b in rounds if b is not None), limit))
-    return sorted(battles, key=lambda b: (b.item_id, b.model_a_id, b.model_b_id))
+        by_turn.setdefault((answer.item_id, answer.turn), []).append(answer)
+    by_pair: dict[tuple[str, str], list[tuple[str, BattleRow]]] = {}
+    for (item_id, turn), there in by_turn.items():
+        for one, other in itertools.combinations(sorted(there, key=lambda a: a.model), 2):
+            a, b = sorted((one, other), key=lambda x: x.model_id)
+            battle = BattleRow(item_id, a.model_id, b.model_id, a.response_id, b.response_id, turn)
+            place = drawn(seed, sha256([one.item, turn, one.model, other.model]))
+            by_pair.setdefault((one.model, other.model), []).append((place, battle))
+    queues = [sorted(pair, key=lambda entry: entry[0]) for _, pair in sorted(by_pair.items())]
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    battles = [entry[1] for entry in itertools.islice((e for e in rounds if e is not None), limit)]
+    return sorted(battles, key=lambda b: (b.item_id, b.turn, b.model_a_id, b.model_b_id))

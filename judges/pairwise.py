@@ -2,102 +2,106 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from evalkit.engine import Engine, Job
-from evalkit.models import ChatModel, Reply, Request
-from evalkit.models.load import sampling
+from evalkit.models import ChatModel
 from evalkit.store import VerdictRow
 from evalkit.store.rows import Winner
-from judges.fight import Fight
+from judges.asking import Asked, Hearing
+from judges.criteria import Criterion
+from judges.fight import Fight, Order, drawn
 from judges.prompt import JudgePrompt, Side, definition
 
-Order = Literal["ab", "ba"]
+Orders = Literal["both", "random"]
 
 
-def annotator_definition(model: ChatModel, prompt: JudgePrompt) -> Mapping[str, Any]:
-    """Returns what a judge is: its model's settings and its prompt."""
-    return {"kind": "llm", "model": model.settings.identity(), "prompt": definition(prompt)}
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A battle as it is shown once."""
+
+    fight: Fight
+    order: Order
+    asked: Asked
+
+
+def annotator_definition(model: ChatModel, prompt: JudgePrompt, criteria: Sequence[Criterion]) -> Mapping[str, Any]:
+    """Returns what an LLM judge is, of pairs or of single answers: its model's settings, its prompt, its criteria."""
+    return {"kind": "llm", "model": model.settings.identity(), "prompt": definition(prompt, criteria)}
 
 
 def draw(fights: Sequence[Fight], limit: int | None, seed: int) -> list[Fight]:
-    """Draws the battles that a judge sees; all of them without a limit."""
+    """Draws the battles that a judge sees, in the order given; all of them without a limit."""
     if limit is None or limit >= len(fights):
         return list(fights)
-    chosen = sorted(random.Random(seed).sample(range(len(fights)), limit))
-    return [fights[i] for i in chosen]
+    places = sorted(range(len(fights)), key=lambda i: drawn(seed, fights[i].key or str(fights[i].battle_id)))
+    return [fights[i] for i in sorted(places[:limit])]
 
 
-def requests(
-    fights: Sequence[Fight], prompt: JudgePrompt, *, orders: Literal["both", "random"], seed: int
-) -> list[tuple[Fight, Order, Request]]:
-    """Returns what a judge is asked: each battle in both orders, or in one drawn with the seed."""
-    coin = random.Random(seed)
-    asked: list[tuple[Fight, Order, Request]] = []
-    for fight in fights:
-        both: tuple[Order, ...] = ("ab", "ba")
-        for order in both if orders == "both" else (coin.choice(both),):
-            first, second = (fight.text_a, fight.text_b) if order == "ab" else (fight.text_b, fight.text_a)
-            messages = prompt.render(fight.prompt, first, second)
-            asked.append((fight, order, Request(messages=messages, sampling=sampling(prompt.sampling))))
-    return asked
-
-
-def judge(
-    engine: Engine,
-    model: ChatModel,
-    model_id: int,
-    dataset_id: int,
-    annotator_id: int,
+def questions(
+    fights: Sequence[Fight],
     prompt: JudgePrompt,
-    asked: Sequence[tuple[Fight, Order, Request]],
+    criteria: Sequence[Criterion],
     *,
-    label: str,
-) -> list[VerdictRow]:
-    """Asks a judge and reads its verdicts.
+    orders: Orders,
+    replicates: int = 1,
+    seed: int,
+) -> Iterator[Question]:
+    """Yields what a judge is asked: each battle in both orders, or in one drawn with the seed.
 
     Args:
-        engine: Of the run.
-        model: The judge's model.
-        model_id: Its row.
-        dataset_id: The dataset that its own answers are filed under.
-        annotator_id: The judge's row.
-        prompt: Reads the answers.
-        asked: As `requests` made it.
-        label: Of the progress bar.
-
-    Returns:
-        A verdict for each request; failed requests and unreadable answers carry an error and no winner. Requests that
-        were not sent (budget) give none.
+        fights: Battles.
+        prompt: Says which criteria go into one request.
+        criteria: What is judged.
+        orders: random: each battle once, in an order that battle and seed decide.
+        replicates: How often each is asked.
+        seed: Of the orders.
     """
-    jobs = [Job(model_id, fight.item_id, dataset_id, request) for fight, _, request in asked]
-    verdicts = []
-    for (fight, order, _), outcome in zip(asked, engine.run(model, jobs, label=label), strict=True):
-        if outcome.response_id is None:
-            continue
-        winner, error, seconds = None, None, None
-        if isinstance(outcome.result, Reply):
-            side = prompt.read(outcome.result.text)
-            winner, seconds = _winner(side, order), outcome.result.seconds
-            if side is None:
-                error = f"no verdict in the judge's answer (pattern {prompt.pattern})"
-        else:
-            error = f"{outcome.result.kind}: {outcome.result.message}"
-        verdicts.append(
-            VerdictRow(
-                fight.battle_id,
-                annotator_id,
-                order,
-                winner,
-                criterion=prompt.criterion,
-                error=error,
-                seconds=seconds,
-                response_id=outcome.response_id,
+    groups = prompt.groups(criteria)
+    for fight in fights:
+        shown: tuple[Order, ...] = ("ab", "ba") if orders == "both" else (_coin(fight, seed),)
+        for order in shown:
+            material = fight.material(order)
+            for group in groups:
+                for replicate in range(replicates):
+                    yield Question(fight, order, Asked(fight.item_id, material, group, replicate))
+
+
+def verdicts(asked: Sequence[Question], hearing: Hearing, annotator_id: int) -> list[VerdictRow]:
+    """Returns a verdict for each question and criterion; failed and unreadable ones carry an error and no winner.
+
+    Questions that were not sent give none.
+    """
+    rows = []
+    for question, told in zip(asked, hearing.heard, strict=True):
+        for heard in told or ():
+            reading = heard.reading
+            probability = reading.probability
+            if probability is not None and question.order == "ba":
+                probability = 1.0 - probability
+            rows.append(
+                VerdictRow(
+                    question.fight.battle_id,
+                    annotator_id,
+                    question.order,
+                    None if reading.error else _winner(reading.side, question.order),
+                    criterion=reading.criterion,
+                    replicate=question.asked.replicate,
+                    probability=probability,
+                    rationale=reading.rationale,
+                    error=reading.error,
+                    seconds=heard.seconds,
+                    response_id=heard.response_id,
+                )
             )
-        )
-    return verdicts
+    return rows
+
+
+def _coin(fight: Fight, seed: int) -> Order:
+    """Draws which answer is shown first; by the texts, for which one is `a` hangs on the ledger."""
+    a, b = (drawn(seed, f"{fight.key}{text}") for text in (fight.a, fight.b))
+    return "ab" if a < b else "ba"
 
 
 def _winner(side: Side | None, order: Order) -> Winner | None:

@@ -66,8 +66,8 @@ def refusal(tmp_path: Path, text: str) -> str:
             "judges need battles: give arena.tasks or arena.prompts",
         ),
         (
-            "models: [hf/x]\narena: {prompts: p}\njudges: [{name: j, kind: verifier}]\njury: [k]",
-            "jury: no judge is called 'k'; there are: j",
+            "models: [hf/x]\narena: {prompts: p}\njudges: [{name: j, kind: verifier}]\njuries: [{members: [k]}]",
+            "juries: no judge is called 'k'; there are: j",
         ),
         ("models: [", "line 1: not valid YAML: expected the node content"),
         ("models: [hf/x]\nname: \x07", "not valid YAML: unacceptable character #x0007"),
@@ -105,8 +105,7 @@ def test_short_forms(tmp_path: Path) -> None:
     assert [(b.task, b.limit) for b in plan.benchmarks] == [("gsm8k", None), ("mmlu", 0.1)]
     assert plan.judges[0].model is not None
     assert plan.judges[0].model.model == "openai/gpt"
-    assert plan.jury_names() == ("j", "v")
-    assert plan.model_copy(update={"jury": ("v",)}).jury_names() == ("v",)
+    assert plan.juries is None
 
 
 def test_aliases_are_no_repeated_keys(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from evalkit.errors import UserError
 from evalkit.store.ledger import Ledger
 from evalkit.store.rows import WINNERS
-from evalkit.store.schema import Annotator, Battle, Verdict
+from evalkit.store.schema import Annotator, Battle, Grade, Verdict
 from evalkit.store.write_judgments import outcome
 from evalkit.store.writing import chunks
 
@@ -56,6 +56,33 @@ def labels_of(
         if likely:
             probabilities[at] = sum(likely) / len(likely)
     return labels, probabilities
+
+
+def grades_of(
+    ledger: Ledger, annotator_ids: Sequence[int], criterion: str, response_ids: Collection[int]
+) -> tuple[list[int], FloatArray]:
+    """Reads one grade of each annotator for each response, the mean of its replicates.
+
+    Returns:
+        The responses (of those in `response_ids`) that any of the annotators graded, failed grades included, and their
+        grades, shape (responses, annotators), NaN where an annotator has none that could be read.
+    """
+    import numpy as np
+
+    query = sa.select(Grade.response_id, Grade.annotator_id, sa.func.avg(Grade.value)).where(
+        Grade.annotator_id.in_(annotator_ids), Grade.criterion == criterion
+    )
+    with ledger.engine.connect() as connection:
+        rows = connection.execute(query.group_by(Grade.response_id, Grade.annotator_id)).all()
+    wanted = set(response_ids)
+    found = sorted({row[0] for row in rows} & wanted)
+    place = {response_id: number for number, response_id in enumerate(found)}
+    column = {annotator_id: number for number, annotator_id in enumerate(annotator_ids)}
+    values = np.full((len(found), len(annotator_ids)), np.nan)
+    for response_id, annotator_id, value in rows:
+        if response_id in place and value is not None:
+            values[place[response_id], column[annotator_id]] = value
+    return found, values
 
 
 def majority_of(ledger: Ledger, annotator_ids: Sequence[int], criterion: str, battle_ids: Sequence[int]) -> IntArray:

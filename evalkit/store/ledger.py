@@ -257,16 +257,20 @@ class Ledger:
         with self.write() as connection:
             return write_runs.add_annotator(connection, kind, name, definition)
 
-    def add_grades(self, rows: Sequence[GradeRow]) -> None:
+    def add_grades(self, rows: Sequence[GradeRow], *, replace: bool = False) -> None:
         """Adds grades; a repeated identity is a no-op, but a stored error is replaced.
 
         A value that is no finite number is stored as an error.
+
+        Args:
+            rows: Grades.
+            replace: Also replaces stored values: for a jury's, which follow from those of its members.
 
         Raises:
             ValueError: Neither or both of value and error.
         """
         with self._write_batch(rows) as connection:
-            write_judgments.add_grades(connection, rows)
+            write_judgments.add_grades(connection, rows, replace)
 
     def add_battles(self, rows: Sequence[BattleRow]) -> list[int]:
         """Adds battles; stored with the lower model id as model_a, whichever way round they are given.
@@ -280,8 +284,13 @@ class Ledger:
         with self._write_batch(rows) as connection:
             return write_judgments.add_battles(connection, rows)
 
-    def add_verdicts(self, run_id: int | None, rows: Sequence[VerdictRow]) -> int:
+    def add_verdicts(self, run_id: int | None, rows: Sequence[VerdictRow], *, replace: bool = False) -> int:
         """Adds verdicts and keeps `tally` exact; a repeated identity is a no-op, but a stored error is replaced.
+
+        Args:
+            run_id: That they were given in; None for imported ones.
+            rows: Verdicts.
+            replace: Also replaces stored winners: for a jury's, which follow from those of its members.
 
         Returns:
             How many were added or replaced.
@@ -290,7 +299,7 @@ class Ledger:
             ValueError: Neither or both of winner and error, or a probability outside 0..1.
         """
         with self._write_batch(rows) as connection:
-            return write_judgments.add_verdicts(connection, run_id, rows)
+            return write_judgments.add_verdicts(connection, run_id, rows, replace)
 
     def set_scores(self, run_id: int, rows: Sequence[ScoreRow]) -> None:
         """Sets cells of a run's score table, replacing what they held."""

@@ -31,7 +31,7 @@ Unit = tuple[int, int, str, int]  # battle, annotator, criterion, replicate: wha
 BattleKey = tuple[int, int, int, int, int | None, int | None]
 
 
-def add_grades(connection: sa.Connection, rows: Sequence[GradeRow]) -> None:
+def add_grades(connection: sa.Connection, rows: Sequence[GradeRow], replace: bool) -> None:
     """See `Ledger.add_grades`."""
     if not rows:
         return
@@ -48,9 +48,8 @@ def add_grades(connection: sa.Connection, rows: Sequence[GradeRow]) -> None:
         place = (first + index, row.response_id, row.annotator_id, row.criterion, row.replicate)
         values.append((*place, value, error, detail, created))
     new = ", ".join(f"{name} = excluded.{name}" for name in GRADE[5:])
-    insert_tuples(
-        connection, Grade, GRADE, values, f"({', '.join(GRADE[1:5])}) DO UPDATE SET {new} WHERE grade.error IS NOT NULL"
-    )
+    which = "" if replace else " WHERE grade.error IS NOT NULL"
+    insert_tuples(connection, Grade, GRADE, values, f"({', '.join(GRADE[1:5])}) DO UPDATE SET {new}{which}")
 
 
 def battle_key(row: BattleRow) -> BattleKey:
@@ -92,12 +91,12 @@ def outcome(winners: Collection[str]) -> str | None:
     return next(iter(winners)) if len(set(winners)) == 1 else "tie"
 
 
-def add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[VerdictRow]) -> int:
+def add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[VerdictRow], replace: bool) -> int:
     """See `Ledger.add_verdicts`."""
-    return sum(_add_verdicts(connection, run_id, chunk) for chunk in chunks(rows, 5000))
+    return sum(_add_verdicts(connection, run_id, chunk, replace) for chunk in chunks(rows, 5000))
 
 
-def _add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[VerdictRow]) -> int:
+def _add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[VerdictRow], replace: bool) -> int:
     ids = sorted({row.battle_id for row in rows})
     pairs: dict[int, tuple[int, int, int]] = {}
     known: defaultdict[Unit, dict[str, tuple[int, str | None]]] = defaultdict(dict)
@@ -118,7 +117,7 @@ def _add_verdicts(connection: sa.Connection, run_id: int | None, rows: Sequence[
         _check(row)
         orders = known[row.battle_id, row.annotator_id, row.criterion, row.replicate]
         before = orders.get(row.order)
-        if before is not None and before[1] is not None:
+        if before is not None and before[1] is not None and not replace:
             continue
         if before is None:
             verdict, table = next_verdict, new

@@ -66,7 +66,7 @@ def world(
             {"name": "verifier", "kind": "verifier"},
             {"name": "tiny", "model": models[0], "prompt": "pairwise-letter-v1"},
         ],
-        "jury": ["verifier"],
+        "juries": [{"members": ["verifier"]}],
         "report": "report.html",
     }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))

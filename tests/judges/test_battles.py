@@ -12,7 +12,7 @@ from judges.battles import Answer, pair_up
 
 def answers(models: int, items: int, missing: frozenset[tuple[int, int]] = frozenset()) -> list[Answer]:
     rows = [
-        Answer(1000 * model + item, item, model)
+        Answer(1000 * model + item, item, model, f"item {item}", f"model {model}")
         for model in range(models)
         for item in range(items)
         if (model, item) not in missing
@@ -51,6 +51,28 @@ def test_the_seed_alone_decides_the_draw() -> None:
     assert draws[0] == draws[1] != draws[2]
     reordered = sorted(answers(4, 20), key=lambda a: -a.response_id)
     assert pair_up(reordered, limit=30, seed=0) == draws[0]
+
+
+def test_a_larger_draw_holds_the_smaller_one_and_new_items_change_little() -> None:
+    few, many = (pair_up(answers(4, 20), limit=limit, seed=0) for limit in (20, 40))
+    assert set(few) < set(many)
+    grown = pair_up(answers(4, 22), limit=40, seed=0)
+    assert len(set(grown) & set(many)) >= 30
+
+
+def test_what_is_drawn_does_not_hang_on_the_numbers_in_a_ledger() -> None:
+    turned = [Answer(a.response_id, 100 - a.item_id, 100 - a.model_id, a.item, a.model) for a in answers(4, 20)]
+    drawn = {frozenset((b.response_a_id, b.response_b_id)) for b in pair_up(answers(4, 20), limit=30, seed=0)}
+    assert {frozenset((b.response_a_id, b.response_b_id)) for b in pair_up(turned, limit=30, seed=0)} == drawn
+
+
+def test_only_answers_to_the_same_turn_meet() -> None:
+    talks = [Answer(10 * m + turn, 1, m, "item", f"model {m}", turn) for m in (1, 2) for turn in (1, 2)]
+    talks.append(Answer(33, 1, 3, "item", "model 3", 2))
+    battles = pair_up(talks, limit=None, seed=0)
+    assert [(b.turn, b.response_a_id, b.response_b_id) for b in battles] == [
+        (1, 11, 21), (2, 12, 22), (2, 12, 33), (2, 22, 33)
+    ]  # fmt: skip
 
 
 def test_no_battle_without_two_answers() -> None:

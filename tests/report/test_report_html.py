@@ -132,7 +132,7 @@ def test_page_of_a_part_of_a_run(ledger: Ledger, tmp_path: Path, what: str) -> N
 
 
 def test_a_jury_with_a_useless_member_is_doubted(ledger: Ledger, tmp_path: Path) -> None:
-    run_id = run(ledger, {"judges": [{"name": "j"}], "jury": ["j"]})
+    run_id = run(ledger, {"judges": [{"name": "j"}], "juries": [{"members": ["j"]}]})
     answers(ledger, run_id, "t", {"a": [1.0], "b": [0.0]})
     judge(ledger, "j", [FIRST] * 9, run_id=run_id)
     board = build_report(ledger, run_id).board
