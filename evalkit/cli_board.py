@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import cli_look, printing
+from evalkit import cli_corrected, cli_look, printing
 from evalkit.cli_store import opened
 from evalkit.errors import UserError
 
@@ -68,6 +68,10 @@ def leaderboard(
     online_elo: Annotated[
         float | None, typer.Option("--online-elo", metavar="K", help="Elo vote by vote with this K instead.")
     ] = None,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="The judges' board beside the same corrected with the human votes.")
+    ] = False,
+    humans: Annotated[str, typer.Option(help="With --corrected: pattern of the humans' names.")] = "*",
     seed: Seed = 0,
     store: cli_look.Store = cli_look.STORE,
     json: cli_look.Json = False,
@@ -78,6 +82,15 @@ def leaderboard(
         "interval": interval, "ranks": ranks, "prior": prior, "seed": seed,
     }  # fmt: skip
     only_files = {"--style": style, "--responses": responses, "--online-elo": online_elo}
+    if corrected:
+        other = {**only_files, "--group-by": group_by}
+        wrong = [name for name, value in other.items() if value is not None]
+        if wrong:
+            raise UserError(f"--corrected is a board of its own; leave {wrong[0]} out", code=2)
+        cli_corrected.leaderboard(votes, store, judge, humans, criterion, options, json)
+        return
+    if humans != "*":
+        raise UserError("--humans says whose votes correct a judge's board; give --corrected with it", code=2)
     if votes is None:
         wrong = [name for name, value in only_files.items() if value is not None]
         if wrong:

@@ -15,6 +15,8 @@ import pytest
 from sample_ledger import make
 
 from evalkit.stats import bradley_terry
+from evalkit.store import Ledger
+from evalkit.store.formats.generic import import_votes
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/schemas").glob("*.json")}
@@ -89,6 +91,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     pd.DataFrame(texts).to_csv(folder / "responses.csv", index=False)
     make(folder / "ledger.db", items=12)[0].close()
+    with Ledger.open(str(folder / "voted.db")) as ledger:
+        import_votes(ledger, folder / "votes.csv")
     return folder
 
 
@@ -116,6 +120,9 @@ CASES = [
     ("leaderboard", "leaderboard --interval bootstrap"),
     ("leaderboard", "leaderboard --group-by turn"),
     ("leaderboard", "leaderboard --group-by criterion --judge rules"),
+    ("leaderboard-corrected", "leaderboard --votes votes.csv --judge judge_good --humans expert_* --corrected"),
+    ("leaderboard-corrected", "leaderboard --votes votes.csv --corrected --anchor cedar"),
+    ("leaderboard-corrected", "leaderboard --store voted.db --judge judge_good --corrected"),
     ("agreement", "agreement --votes votes.csv --judge judge_* --annotators expert_* --group-by turn"),
     ("agreement", "agreement --votes votes.csv --min-votes 10"),
     ("agreement", "agreement --annotators rules"),
@@ -236,6 +243,15 @@ WRONG = [
     ("leaderboard --votes votes.csv --style smell --responses responses.csv", 2, "no style feature 'smell'"),
     ("leaderboard --votes votes.csv --responses responses.csv", 2, "--style"),
     ("leaderboard --votes votes.csv --style tokens --interval bootstrap", 2, "--style has --interval sandwich only"),
+    ("leaderboard --corrected --votes votes.csv --judge nobody", 2, "no annotator fits 'nobody'"),
+    ("leaderboard --corrected --votes votes.csv --humans nobody", 2, "no annotator fits 'nobody'"),
+    ("leaderboard --corrected --votes votes.csv --criterion taste", 2, "nothing was judged on 'taste'"),
+    ("leaderboard --corrected --votes votes.csv --humans judge_good --anchor x", 2, "anchor model 'x'"),
+    ("leaderboard --corrected --votes votes.csv --judge judge_* --humans *_good", 2, "judge_good fit both"),
+    ("leaderboard --corrected", 2, "no human vote"),
+    ("leaderboard --corrected --ties davidson", 2, "--corrected has --ties half only"),
+    ("leaderboard --corrected --group-by turn", 2, "leave --group-by out"),
+    ("leaderboard --humans expert_*", 2, "give --corrected"),
     ("leaderboard --style tokens", 2, "--style needs a votes file"),
     ("leaderboard --store nothing.db", 2, "there is no ledger nothing.db"),
     ("agreement --votes votes.csv --grades grades.csv", 2, "give one"),

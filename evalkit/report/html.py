@@ -131,6 +131,7 @@ def render(report: Report, ledger_url: str = "") -> str:
         ledger=ledger_url,
         facts=report.facts,
         board=board,
+        corrected=report.corrected,
         places=places,
         ratings=axis(limits),
         models=models,

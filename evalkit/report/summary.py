@@ -16,6 +16,7 @@ from evalkit.report.board import (
     leaderboard,
     not_used,
 )
+from evalkit.report.corrected import CorrectedTable, corrected_board
 from evalkit.report.facts import RunFacts, run_facts
 from evalkit.report.failures import Failures, failures
 from evalkit.report.judges import JudgeTable, judge_table
@@ -32,11 +33,13 @@ class Report:
     Attributes:
         summary: Plain sentences, the most important first.
         board: None where no battle of these models was judged.
+        corrected: The board corrected with human votes; None where there are none, or they alone make the board.
     """
 
     summary: tuple[str, ...]
     facts: RunFacts
     board: Board | None
+    corrected: CorrectedTable | None
     scores: ScoreTable
     correlations: BenchmarkCorrelations
     judges: JudgeTable
@@ -46,8 +49,8 @@ class Report:
 def build_report(ledger: Ledger, run_id: int, *, examples: int = 3) -> Report:
     """Reads all parts of a run's report.
 
-    The board is over the run's models, by the jury that the plan names; if it names none, by the usable judges (see
-    `judge_table`). Verdicts are those on the criterion that most of the run's are on.
+    The board is over the run's models, by the first jury that the plan names; if it names none, by the usable judges
+    (see `judge_table`). Verdicts are those on the criterion that most of the run's are on.
 
     Args:
         examples: Failures shown for each model.
@@ -62,6 +65,7 @@ def build_report(ledger: Ledger, run_id: int, *, examples: int = 3) -> Report:
         criterion = _criterion(connection, run_id)
     judged = judge_table(ledger, run_id, criterion=criterion)
     board = _board(ledger, facts, judged, models)
+    corrected = corrected_board(ledger, board, models) if board else None
     correlations = (
         benchmark_arena_correlation(scores, board) if board else BenchmarkCorrelations((), "", ("There is no board.",))
     )
@@ -74,7 +78,7 @@ def build_report(ledger: Ledger, run_id: int, *, examples: int = 3) -> Report:
         *_worst_slice(failed),
         *_errors(facts),
     )
-    return Report(summary, facts, board, scores, correlations, judged, failed)
+    return Report(summary, facts, board, corrected, scores, correlations, judged, failed)
 
 
 def _criterion(connection: sa.Connection, run_id: int) -> str:
@@ -84,13 +88,15 @@ def _criterion(connection: sa.Connection, run_id: int) -> str:
 
 
 def _board(ledger: Ledger, facts: RunFacts, judged: JudgeTable, models: list[int]) -> Board | None:
-    members = list(facts.plan.get("jury") or ())
+    first = next(iter(facts.plan.get("juries") or ()), {})
+    members = list(first.get("members") or ())
     single = [row for row in judged.rows if row.kind != "jury"]
     juries = [row.judge for row in judged.rows if row.kind == "jury"]
     faults = [row for row in single if not row.usable and row.judge not in members]
     wrong = [row for row in single if not row.usable and row.judge in members]
     if members:
-        used = juries[-1:] or [row.judge for row in single if row.judge in members]
+        named = [name for name in juries if name == first.get("name", "jury")]
+        used = named or [row.judge for row in single if row.judge in members]
     else:
         used = [row.judge for row in single if row.usable]
         used = juries[-1:] if juries and len(used) == len(single) else used

@@ -47,12 +47,10 @@ AS_HUMANS = "agrees with humans as they do with each other"
 BELOW_HUMANS = "agrees with humans less than they do with each other"
 NO_YARDSTICK = "agrees with humans, who cannot be compared with each other"
 CONSISTENT = "keeps to its verdicts; there are no human votes to compare them with"
-UNSURE = "agrees with humans; too few votes to say whether as they do with each other"
+UNSURE = "agrees with humans; the votes leave open whether as they do with each other"
 UNDECIDED = "too few verdicts to tell what it decides by"
-FAULTS = (
-    *(UNREADABLE, TIES, FIRST, SECOND, RANDOM, LONGER, SHORTER, NULL, OPPOSITE, CHANCE),
-    *(LEANS_SLOT, LEANS_LONGER, LEANS_SHORTER, LEANS_OWN),
-)
+LEANS = (LEANS_SLOT, LEANS_LONGER, LEANS_SHORTER, LEANS_OWN)
+FAULTS = (UNREADABLE, TIES, FIRST, SECOND, RANDOM, LONGER, SHORTER, NULL, OPPOSITE, CHANCE, *LEANS)
 
 
 @dataclass(frozen=True)
@@ -154,8 +152,8 @@ def findings(
     level = 1.0 - (1.0 - confidence) / max(count, 1)
     numbers = _measure(own, tallies, ratio, null, itself, level)
     found = _faults(numbers)
-    if not found:
-        found = [_virtue(numbers)]
+    if all(phrase in LEANS for phrase, _ in found):
+        found.append(_virtue(numbers))
     return Findings(found[0][0], tuple(f"{phrase[0].upper()}{phrase[1:]}: {why}." for phrase, why in found), level)
 
 

@@ -156,4 +156,5 @@ def test_its_own_answers_are_told_apart_from_good_ones() -> None:
         winner=votes["winner"].mask(own, votes["model_a"].eq("delta").map({True: "model_a", False: "model_b"}))
     )
     assert audit_judge(votes, "judge", responses=lengths, model="delta").verdict not in say.FAULTS
-    assert say.LEANS_OWN in audit_judge(bribed, "judge", responses=lengths, model="delta").findings[-1].lower()
+    found = audit_judge(bribed, "judge", responses=lengths, model="delta")
+    assert found.verdict == say.LEANS_OWN and len(found.findings) == 2
