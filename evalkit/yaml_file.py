@@ -88,6 +88,10 @@ def _sentences(path: Path, tree: yaml.Node, error: ValidationError, model: type[
         if detail["type"] == "too_short" and inner:
             continue  # the list is short only because its wrong entries were left out
         loc = tuple(p for p in detail["loc"] if not (isinstance(p, str) and re.search(r"[\[\]()]|^(bool|literal)", p)))
+        named = re.match(r"Value error, ([a-z]\w*(?:\.\w+)*): ", detail["msg"])
+        if named and named[1].partition(".")[0] in model.model_fields and not loc:  # a check of several fields together
+            loc = tuple(named[1].split("."))
+            detail = {**detail, "msg": detail["msg"][named.end() :], "input": None}
         line = _line(tree, loc)
         field = ".".join(str(p) for p in loc) or what
         kind, message = detail["type"], detail["msg"]

@@ -171,7 +171,7 @@ class AnswerForm(BaseModel):
 
     def _read_json(self, reply: Reply, asked: Asked) -> list[Reading]:
         try:
-            found = read_json(reply, ["verdicts"])
+            found = read_json(reply, ["verdicts"], list(asked))
             verdicts = found["verdicts"]
             if not isinstance(verdicts, Mapping):
                 raise Unreadable("`verdicts` in its JSON is not an object")

@@ -60,7 +60,7 @@ def load_criteria(given: Sequence[str | Mapping[str, Any] | Criterion]) -> tuple
     names = [criterion.name for criterion in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"criteria: two have the name {twice!r}; give one of them another", code=2)
+        raise UserError(f"two criteria have the name {twice!r}; give one of them another", code=2)
     return tuple(found)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 # Where chat templates are applied to text, these are tokens that end a message and begin another.
 CONTROL = re.compile(
-    r"<(?=[|｜]\s*[\w▁]+(?:\s+[\w▁]+)*\s*[|｜]>)"  # <|im_start|>, <|eot_id|>, <｜User｜>
-    r"|<(?=/?(?:s|bos|eos|start_of_turn|end_of_turn|start_of_role|end_of_role|end_of_text)>)"
+    r"<(?=[|｜][\w▁-]+[|｜]>)"  # <|im_start|>, <|eot_id|>, <｜User｜>
+    r"|<(?=/?(?:think|s|bos|eos|start_of_turn|end_of_turn|start_of_role|end_of_role|end_of_text)>)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\])",
     re.IGNORECASE,
 )

@@ -17,6 +17,7 @@ Side = Literal["first", "second", "tie", "both_bad"]
 RATIONALE_CHARS = 1000
 # Below that share the judge was about to say something else, and its verdict would be a guess.
 MIN_TOKEN_MASS = 0.5
+HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # ［［Ａ］］, as Chinese and Japanese write it
 NUMBER = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*/\s*(\d+(?:[.,]\d+)?))?")
 
 
@@ -120,18 +121,27 @@ def read_text(reply: Reply, pattern: str, words: Words, *, last: bool) -> tuple[
     Raises:
         Unreadable: There is no match, or it is none of the words.
     """
-    text = own_words(reply)
+    text = own_words(reply).translate(HALF_WIDTH)
     matches = list(re.finditer(pattern, text))
     if not matches:
-        return lookup(_bare(text), words) if _short(text) else _no_match(reply, text), None
+        try:
+            return lookup(_bare(text), words), None
+        except Unreadable as error:
+            if reply.finish_reason == "length":
+                raise Unreadable("the answer was cut off before its verdict: raise max_tokens") from None
+            if not _short(text):
+                raise Unreadable("the verdict is not in it" if text else "it is empty") from error
+            raise
     found = matches[-1] if last else matches[0]
     if last and reply.finish_reason == "length" and _bare(text[found.end() :]):
         raise Unreadable("the answer was cut off before its verdict: raise max_tokens")
     return lookup(next(filter(None, found.groups()), ""), words), rationale(text[: found.start()])
 
 
-def read_json(reply: Reply, needed: Sequence[str]) -> Mapping[str, Any]:
+def read_json(reply: Reply, needed: Sequence[str], inside: Sequence[str] = ()) -> Mapping[str, Any]:
     """Returns the last JSON object in an answer that has the needed keys.
+
+    Of several it is the last whose first needed key is an object with the keys `inside`, if there is one.
 
     Code fences and prose around it do not matter. An object inside another one that is broken is not taken: it may be
     a quotation.
@@ -142,8 +152,9 @@ def read_json(reply: Reply, needed: Sequence[str]) -> Mapping[str, Any]:
     text = own_words(reply)
     objects = list(_objects(text))
     fitting = [one for one in objects if all(key in one for key in needed)]
+    whole = [one for one in fitting if isinstance(one[needed[0]], Mapping) and one[needed[0]].keys() >= set(inside)]
     if fitting:
-        return fitting[-1]
+        return (whole or fitting)[-1]
     if reply.finish_reason == "length":
         raise Unreadable("the answer was cut off before its JSON ended: raise max_tokens")
     if objects:
@@ -196,11 +207,9 @@ def read_token(reply: Reply, words: Mapping[str, Meaning]) -> tuple[Meaning, Map
     """
     shares = token_distribution(reply, list(words))
     if shares is None:
-        start = re.match(r"\W*([^\W_]+)", own_words(reply))
-        if start is None:
-            raise Unreadable("it is empty")
-        if start[1] not in words:
-            raise Unreadable(f"it begins with {start[1][:40]!r} and not with one of {', '.join(words)}")
+        start = re.match(r"[^\w+-]*([^\W_]+)(?=[\s*\"'`.,:;!)]*(?:\s|$))", own_words(reply))
+        if start is None or start[1] not in words:
+            raise Unreadable(f"it begins with {own_words(reply)[:40]!r} and not with one of {', '.join(words)}")
         return words[start[1]]._replace(probability=None), None
     if all(meaning.side is None for meaning in words.values()):
         return Meaning(value=sum(share * (words[word].value or 0.0) for word, share in shares.items())), shares
@@ -291,9 +300,3 @@ def _bare(text: str) -> str:
 
 def _short(text: str) -> bool:
     return 0 < len(_bare(text)) <= 40 and "\n" not in _bare(text)
-
-
-def _no_match(reply: Reply, text: str) -> Meaning:
-    if reply.finish_reason == "length":
-        raise Unreadable("the answer was cut off before its verdict: raise max_tokens")
-    raise Unreadable("the verdict is not in it" if text else "it is empty")

@@ -127,6 +127,7 @@ class JudgePrompt(BaseModel):
 
         Raises:
             ValueError: The material is not of that kind.
+            UserError: A template cannot be rendered.
         """
         wanted = 2 if self.kind == "pairwise" else 1
         if len(material.answers) != wanted:
@@ -203,7 +204,7 @@ class JudgePrompt(BaseModel):
         form = self._checklist_form()
         values = prompt_values(self._templates(), material, self._reference(material), answers=False)
         return Request(
-            messages=render(form.messages, values | {"limit": form.limit}),
+            messages=render(form.messages, values | {"limit": form.limit}, "checklist.messages"),
             sampling=sampling(self.sampling),
             response_schema=strict_object(questions={"type": "array", "items": {"type": "string"}}),
         )
@@ -259,17 +260,8 @@ def definition(prompt: JudgePrompt, criteria: Sequence[Criterion]) -> Mapping[st
 
     Source and protocol only describe, and the order shown stands in every verdict: they are left out.
     """
-    asked = [
-        {
-            "name": c["name"],
-            "description": c["description"],
-            "levels": list(map(list, c["levels"])),
-            "scale": c["scale"] and list(c["scale"]),
-        }
-        for c in map(asdict, criteria)
-    ]
     rest = prompt.model_dump(mode="json", exclude={"criteria", "source", "protocol", "orders"})
-    return rest | {"criteria": asked, "version": VERSION}
+    return rest | {"criteria": list(map(asdict, criteria)), "version": VERSION}
 
 
 def load_prompt(name: str) -> JudgePrompt:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jinja2 import TemplateError
-
 from evalkit.errors import UserError
 from evalkit.yaml_file import read_yaml
 from judges.material import Material
@@ -32,8 +30,6 @@ def read_prompt(name: str) -> JudgePrompt:
         for turns in (1, 2):
             for criteria in prompt.groups(prompt.criteria):
                 _try_out(prompt, turns, criteria)
-    except TemplateError as error:
-        raise UserError(f"{path}: messages: {error}; a template may use {_allowed(prompt)}", code=2) from error
     except UserError as error:
         raise UserError(f"{path}: {error}", code=2) from error
     return prompt
@@ -63,12 +59,6 @@ def _try_out(prompt: JudgePrompt, turns: int, criteria: tuple[object, ...]) -> N
 
 def _answers(prompt: JudgePrompt) -> tuple[str, ...]:
     return ("first", "second") if prompt.kind == "pairwise" else ("answer",)
-
-
-def _allowed(prompt: JudgePrompt) -> str:
-    names = ["prompt", *_answers(prompt), "reference", "turns", "category", "criterion", "criteria", "form"]
-    names += [] if prompt.kind == "pairwise" else ["low", "high", "levels", "checklist"]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _fenced(text: str, at: int) -> bool:

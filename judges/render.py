@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
-from jinja2 import StrictUndefined, Template
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
+from evalkit.errors import UserError
 from evalkit.models import Message
 from judges.material import Material, conversation, fenced, tag_names
 
@@ -71,10 +72,23 @@ def prompt_values(
     }
 
 
-def render(messages: Sequence[Turn], values: Mapping[str, Any]) -> tuple[Message, ...]:
+def render(messages: Sequence[Turn], values: Mapping[str, Any], where: str = "messages") -> tuple[Message, ...]:
     """Returns a conversation.
 
+    Args:
+        messages: Templates.
+        values: What they may use.
+        where: The field that they stand in.
+
     Raises:
-        jinja2.TemplateError: A template is wrong, or uses what there is not.
+        UserError: A template is wrong, or uses what there is not.
     """
-    return tuple({"role": turn.role, "content": _template(turn.content).render(values).strip()} for turn in messages)
+    made: list[Message] = []
+    for number, turn in enumerate(messages):
+        try:
+            made.append({"role": turn.role, "content": _template(turn.content).render(values).strip()})
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            field, said = f"{where}.{number}.content", str(error).rstrip(".")
+            allowed = f"a template may use {', '.join(values)}, and what Jinja's sandbox allows"
+            raise UserError(f"{field}: {said}; {allowed}", code=2) from error
+    return tuple(made)
