@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_judge, cli_look, cli_stats, cli_store, printing
+from evalkit import cli_files, cli_judge, cli_look, cli_stats, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ db_app = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(db_app, name="db")
 cli_look.register(app)
+cli_files.register(app)
 cli_stats.register(app)
 cli_judge.register(app)
 
@@ -229,7 +230,9 @@ def db_upgrade(store: Store = cli_look.STORE) -> None:
 
 def _run(plan: Any, stages: list[str] | None, dry_run: bool, json: bool) -> None:
     if dry_run:
-        cli_look.print_estimate(plan, json)
+        from evalkit.estimate import estimate
+
+        cli_look.print_estimates(estimate(plan), json)
         return
     from evalkit.engine.progress import RichProgress
     from evalkit.stages import STAGES, PlanRun

@@ -1,22 +1,22 @@
-"""The commands that look: runs, show, samples, export, import; and what `run` prints at its end."""
+"""The commands that look: runs, show, samples; and what `run` prints at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evalkit import printing
-from evalkit.cli_store import opened, run_id, started
-from evalkit.errors import UserError
+from evalkit.cli_store import opened, run_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evalkit.estimate import Estimate
     from evalkit.plan import Plan
     from evalkit.report import Board, Failures, ScoreTable
+    from evalkit.report.grades import GradeMean
     from evalkit.stages import Result
     from evalkit.store import Ledger
 
@@ -33,9 +33,8 @@ BOARD = {
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (runs, show, samples, export):
+    for command in (runs, show, samples):
         app.command()(command)
-    app.command(name="import")(import_file)
 
 
 def runs(
@@ -120,72 +119,6 @@ def samples(
         printing.say(f"More: --after {rows[-1]['id']}. One in full: evalkit samples --id {rows[0]['id']}")
 
 
-def export(
-    kind: Annotated[str, typer.Argument(help="responses, grades, votes or scores.")],
-    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, by its ending.")],
-    store: Store = STORE,
-) -> None:
-    """Write responses, grades, votes or scores to a file."""
-    with opened(store) as ledger:
-        n = _format("export", kind)(ledger, file)
-    printing.say(f"Wrote {n} {kind} to {file}")
-
-
-def import_file(
-    kind: Annotated[str, typer.Argument(help="What the files hold: evalkit import --help lists the kinds.")],
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, or a folder.")],
-    store: Store = STORE,
-    json: Json = False,
-) -> None:
-    """Read files into the ledger; what is in there already is not added twice.
-
-    Our own kinds (CSV, JSONL, Parquet): responses, grades, votes, scores. Published ones: mt-bench, llmfao.
-    """
-    published = _foreign(kind)
-    files = [_existing(path) for path in paths]
-    if published is None:
-        read = _format("import", kind)
-        with started(store) as ledger:
-            counts = [read(ledger, file) for file in files]
-        if json:
-            printing.print_json({"rows": [{"what": kind, "read": sum(counts)}]})
-            return
-        for n, file in zip(counts, files, strict=True):
-            printing.say(f"Read {n} {kind} from {file} into {store}")
-        return
-    with started(store) as ledger:
-        found = published(ledger, files)
-    rows = [printing.plain(line) for line in found.lines]
-    if json:
-        printing.print_json({"rows": rows, "skipped": found.skipped, "notes": found.notes})
-        return
-    columns = {"what": "what", "read": "read", "new": "new", "errors": "failures"}
-    printing.print_table(rows, columns, title=f"Read {', '.join(paths)} into {store}")
-    for reason, n in found.skipped.items():
-        printing.say(f"Skipped: {n} x {reason}.")
-    for note in found.notes:
-        printing.say(f"Note: {note}")
-
-
-def _existing(path: str) -> Path:
-    if not Path(path).exists():
-        raise UserError(f"there is no file or folder {path}", code=2)
-    return Path(path)
-
-
-def _foreign(kind: str) -> Any:
-    """Returns the importer of a published format, None for our own."""
-    if kind == "mt-bench":
-        from evalkit.store.formats.mt_bench import import_mt_bench
-
-        return import_mt_bench
-    if kind == "llmfao":
-        from evalkit.store.formats.llmfao import import_llmfao
-
-        return import_llmfao
-    return None
-
-
 def _cost(row: Mapping[str, Any]) -> float | str:
     return "unknown" if row["unpriced"] and not row["cost"] else row["cost"]
 
@@ -194,23 +127,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _format(way: str, kind: str) -> Any:
-    from evalkit.store.formats import generic
-
-    kinds = ("responses", "grades", "votes", "scores")
-    if kind not in kinds:
-        raise UserError(f"there is no kind {kind!r}; kinds are: {', '.join(kinds)}", code=2)
-    return getattr(generic, f"{way}_{kind}")
-
-
 # -- what is printed ----------------------------------------------------------------------------------------------
 
 
-def print_estimate(plan: Plan, json: bool) -> None:
-    """Prints what a plan would take."""
-    from evalkit.estimate import estimate
-
-    rows = [printing.plain(row) for row in estimate(plan)]
+def print_estimates(estimates: Sequence[Estimate], json: bool) -> None:
+    """Prints what a plan or a judge would take."""
+    rows = [printing.plain(row) for row in estimates]
     columns = {
         "model": "model", "role": "role", "requests": "requests", "cached": "cached", "prompt_tokens": "tokens in",
         "completion_tokens": "tokens out, at most", "dollars": "dollars, at most:.2f",
@@ -218,11 +140,20 @@ def print_estimate(plan: Plan, json: bool) -> None:
     total = sum(row["dollars"] or 0.0 for row in rows)
     unpriced = sorted({row["model"] for row in rows if row["dollars"] is None and row["requests"]})
     printing.show(rows, columns, as_json=json, dollars=total, unpriced=unpriced)
-    if not json:
-        note = f" (no price known for {', '.join(unpriced)})" if unpriced else ""
+    if json:
+        return
+    note = f" (no price known for {', '.join(unpriced)})" if unpriced else ""
+    adaptive = [row["role"] for row in rows if row["at_most"]]
+    most = "at most " if adaptive else ""
+    printing.say(
+        f"{most}{sum(r['requests'] for r in rows)} requests, at most {total:.2f} dollars{note}. Nothing was sent."
+    )
+    if adaptive:
         printing.say(
-            f"{sum(r['requests'] for r in rows)} requests, at most {total:.2f} dollars{note}. Nothing was sent."
+            f"An adaptive jury asks {', '.join(adaptive)} only as long as a verdict is open: fewer, in the end."
         )
+    if any(row["role"] != "contestant" and row["requests"] for row in rows):
+        printing.say("A judge whose answer cannot be read is asked once more: these requests come on top.")
 
 
 def print_scores(table: ScoreTable) -> None:
@@ -280,24 +211,43 @@ def print_board(board: Board) -> None:
         printing.say(f"Note: {warning}")
 
 
+def print_grades(grades: Sequence[GradeMean]) -> None:
+    """Prints the means of judges' grades."""
+    columns = {
+        "judge": "judge", "criterion": "criterion", "model": "model", "mean": "mean:.3f", "lower": "from:.3f",
+        "upper": "to:.3f", "n": "n", "errors": "errors",
+    }  # fmt: skip
+    if grades:
+        printing.print_table([printing.plain(row) for row in grades], columns, title="Grades")
+
+
 def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> None:
     """Prints the end of `run`: the report's findings, what the run took, and where everything is."""
     from evalkit.report import build_report
+    from evalkit.report.grades import grade_means
     from evalkit.store import frames
 
     report = build_report(ledger, result.run_id, examples=0)
     cells = frames.run_cells(ledger, result.run_id)
     sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens")}
+    names = [judge.name for judge in plan.judges] + [jury.name for jury in plan.juries or ()]
+    grades = grade_means(ledger, run_id=result.run_id, judges=names) if names else ()
     if json:
         printing.print_json(
             {"run": result, "store": ledger.url, "rows": report.scores.cells, "summary": report.summary}
-            | {"leaderboard": report.board, "judges": report.judges.rows, "correlation": report.correlations.rows}
+            | {
+                "grades": grades,
+                "leaderboard": report.board,
+                "judges": report.judges.rows,
+                "correlation": report.correlations.rows,
+            }
             | {"failures": report.failures.models, "totals": sums | {"cost": float(cells["cost"].sum())}}
         )
         return
     print_scores(report.scores)
     if report.board is not None:
         print_board(report.board)
+    print_grades(grades)
     _print_failures(report.failures)
     said = report.board.left_out if report.board else ()  # below the board
     for sentence in report.summary:
@@ -309,10 +259,10 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
     printing.say(
         f"Run {result.run_id} ({plan.name}): {result.status}. {sums['n']} answers, {sums['cached']} of them from the "
         f"ledger, {sums['errors']} failed; {sums['prompt_tokens']} tokens in, {sums['completion_tokens']} out, "
-        f"{_dollars(float(cells['cost'].sum()), sums['unpriced'])}. {done}".rstrip()
+        f"{in_dollars(float(cells['cost'].sum()), sums['unpriced'])}. {done}".rstrip()
     )
     if result.errors:
-        for kind, n, example in _error_kinds(ledger, result.run_id):
+        for kind, n, example in error_kinds(ledger, result.run_id):
             printing.say(f"  {n} x {kind}: {example}")
         printing.say("Run the same command again to retry what failed.")
     if result.not_sent:
@@ -322,7 +272,7 @@ def print_summary(ledger: Ledger, plan: Plan, result: Result, json: bool) -> Non
         printing.say(f"Report: {result.report.resolve()}")
 
 
-def _dollars(cost: float, unpriced: int) -> str:
+def in_dollars(cost: float, unpriced: int) -> str:
     """Says what was paid, and that it is not all where answers have no known price."""
     unknown = f"an unknown price for {unpriced} answers (see `prices` in the plan)" if unpriced else ""
     return " and ".join(filter(None, (f"{cost:.2f} dollars" if cost or not unpriced else "", unknown)))
@@ -344,7 +294,8 @@ def _print_failures(failures: Failures) -> None:
         printing.print_table(rows, columns, title="Where each model fails")
 
 
-def _error_kinds(ledger: Ledger, run: int) -> list[tuple[str, int, str]]:
+def error_kinds(ledger: Ledger, run: int) -> list[tuple[str, int, str]]:
+    """Returns a run's failed requests by kind, with their number and an example."""
     from evalkit.store import frames
 
     page = frames.responses(ledger, run, failed=True, limit=None)

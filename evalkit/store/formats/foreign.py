@@ -104,7 +104,7 @@ def add_arena(ledger: Ledger, arena: Arena, paths: Sequence[Path]) -> Imported:
     before = _last_ids(ledger)
     names = [talk.model for talk in arena.talks] + [mark.model for mark in arena.marks]
     names += [name for vote in arena.votes for name in (vote.model_a, vote.model_b)]
-    models = models_by_name(ledger, names)
+    models = models_by_name(ledger, sorted(set(names)))  # in one order, whichever row comes first
     who = [vote.annotator for vote in arena.votes] + [mark.annotator for mark in arena.marks]
     annotators = annotators_by_name(ledger, who, arena.judges)
     dataset_id, items, contents = _items(ledger, arena)

@@ -84,4 +84,4 @@ def _read_votes(arena: Arena, path: Path, slugs: dict[str, str], judge: str = ""
         who: tuple[AnnotatorKind, str] = ("judge", judge) if judge else ("human", f"worker_{row.text('worker')}")
         item = _slug(row, slugs)
         # Left was shown as A.
-        arena.votes.append(Vote(item, left, right, winner, who, "overall", 1, "ab", None, None, None, "", None))
+        arena.votes.append(Vote(item, left, right, winner, who, order="ab"))

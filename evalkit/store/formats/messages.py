@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from evalkit.models.base import Message
 from evalkit.store.formats.tables import Row
+
+_SPEAKER = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
+
+
+def dialogue(text: str) -> list[dict[str, str]]:
+    """Returns the messages of a text in which paragraphs that begin with Human: and Assistant: take turns."""
+    parts = _SPEAKER.split(text)[1:]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said.strip()} for who, said in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def texts_of(asked: Sequence[str]) -> tuple[Message, ...]:

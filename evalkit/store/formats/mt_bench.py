@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evalkit.errors import UserError
 from evalkit.store.formats.foreign import WINNERS, Arena, Imported, Mark, Talk, add_arena
@@ -22,7 +22,8 @@ KIND = "mt-bench"
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 """Whose questions FastChat's judges see reference answers to."""
 INCONSISTENT = "tie (inconsistent)"
-SIDES: dict[str, Winner] = {"model_1": "model_a", "model_2": "model_b", "tie": "tie"}
+SIDES: dict[str, Winner] = {"model_1": "model_a", "model_2": "model_b", "tie": "tie", "both_bad": "both_bad"}
+"""How FastChat names who won a game; it has no both_bad, which our own judges may say."""
 NOT_PUBLISHED = (
     f"published as {INCONSISTENT!r}, without who won in which order; stored as a tie in one order and both_bad in the "
     "other, which is a tie on boards, an inconsistency in the audit, and says nothing of the first slot"
@@ -157,8 +158,9 @@ def _pair(arena: Arena, row: Row) -> None:
     for order, game in orders:
         said = row.choice(f"{game}_winner", [*SIDES, "error"])
         winner, error = SIDES.get(said), UNREADABLE if said == "error" else None
-        place = (row.text("question_id"), a, b, winner, annotator, "overall", turn, order, None, None, moment, "")
-        arena.votes.append(Vote(*place, error, rationale=row.text(f"{game}_judgment", "") or None))
+        rationale = row.text(f"{game}_judgment", "") or None
+        vote = Vote(row.text("question_id"), a, b, winner, annotator, turn=turn, order=order, timestamp=moment)
+        arena.votes.append(replace(vote, error=error, rationale=rationale))
 
 
 def _single(arena: Arena, row: Row) -> None:
@@ -189,19 +191,19 @@ def _vote(arena: Arena, row: Row) -> None:
     human = row.path.stem.startswith("human") or name.startswith(("expert_", "author_"))
     turn, moment = row.integer("turn", 1, 1) or 1, row.time("tstamp")
     said = row.choice("winner", [*WINNERS, INCONSISTENT])
-    both = said == INCONSISTENT or (not human and name.endswith("_pair"))
+    shown = row.choice("order", ("ab", "ba", ""), "")
+    both = said == INCONSISTENT or (not human and name.endswith("_pair") and "order" not in row.values)
     if not human:
-        facts = {"published": "MT-bench", "kind": "llm"}
-        arena.judges[name] = facts | ({"inconsistent": NOT_PUBLISHED} if both else {})
+        arena.judges[name] = {"published": "MT-bench", "kind": "llm", "model": name.removesuffix("_pair")}
     answers = _conversations(arena, row, item, turn, (a, b))
     unknown: dict[Order, Winner] = {"ab": "tie", "ba": "both_bad"}  # two that differ, and neither favours a model
-    orders: tuple[Order, ...] = ("ab", "ba") if both else ("",)
+    orders = cast("tuple[Order, ...]", ("ab", "ba") if both else (shown,))
     for order in orders:
         winner = unknown[order] if said == INCONSISTENT else WINNERS[said]
         why = NOT_PUBLISHED if said == INCONSISTENT else None
         who: tuple[AnnotatorKind, str] = ("human" if human else "judge", name)
-        place = (item, a, b, winner, who, "overall", turn, order, None, None, moment, "", None)
-        arena.votes.append(Vote(*place, rationale=why, answers=answers))
+        vote = Vote(item, a, b, winner, who, turn=turn, order=order, timestamp=moment)
+        arena.votes.append(replace(vote, rationale=why, answers=answers))
 
 
 def _conversations(

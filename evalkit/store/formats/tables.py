@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any, TextIO
 
 from evalkit.errors import UserError
 
+_SEPARATOR = re.compile(r"[\s,]*")
 _ESCAPED = re.compile(r"[\udc80-\udcff]")
 LARGEST = 2**53  # larger whole numbers are not exact in a file's floating-point numbers
 KINDS = (".csv", ".jsonl", ".parquet")
+LISTS = (*KINDS, ".json")
+"""What is read of foreign formats."""
 Columns = Mapping[str, type]
-"""Names and types (str, int or float) of the columns to write."""
+"""Names and types (str, int, float, or list for the messages of a conversation) of the columns to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +129,8 @@ def read_table(path: Path, required: Collection[str]) -> list[Row]:
     Raises:
         UserError: It cannot be read, is not what its extension says, is not UTF-8, or lacks a column.
     """
-    if path.suffix not in KINDS:
-        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed are {', '.join(KINDS)}")
+    if path.suffix not in LISTS:
+        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed are {', '.join(LISTS)}")
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path, required)
@@ -141,6 +145,8 @@ def read_table(path: Path, required: Collection[str]) -> list[Row]:
         raise UserError(
             f"{place}: byte {data[error.start]:#04x} is not UTF-8; save the file with encoding UTF-8"
         ) from None
+    if path.suffix == ".json" and text.lstrip()[:1] == "[":
+        return _read_json(path, text, required)
     return (_read_csv if path.suffix == ".csv" else _read_jsonl)(path, text, required)
 
 
@@ -211,6 +217,28 @@ def _read_jsonl(path: Path, text: str, required: Collection[str]) -> list[Row]:
     return rows
 
 
+def _read_json(path: Path, text: str, required: Collection[str]) -> list[Row]:
+    """Reads a list of objects one by one, so that each knows the line it begins in."""
+    rows: list[Row] = []
+    decoder = json.JSONDecoder()
+    place, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        place = _SEPARATOR.match(text, place).end()  # type: ignore[union-attr]  # it matches nothing, too
+        line += text.count("\n", counted, place)
+        counted = place
+        if text[place : place + 1] == "]":
+            return rows
+        try:
+            values, place = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            where = f"{path}, line {error.lineno}, column {error.colno}"
+            raise UserError(f"{where}: not JSON ({error.msg}); the file is a list of objects") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}, line {line}: not an object; the file is a list of objects")
+        _need(path, line, values, required)
+        rows.append(Row(path, line, values))
+
+
 def _read_parquet(path: Path, required: Collection[str]) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
@@ -237,18 +265,45 @@ def write_table(path: Path, columns: Columns, pages: Iterable[Sequence[Sequence[
     """
     if path.suffix not in KINDS:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; allowed are {', '.join(KINDS)}")
+    with _whole(path) as part:
+        if path.suffix == ".parquet":
+            return _write_parquet(part, columns, pages)
+        with part.open("w", encoding="utf-8", newline="") as file:
+            return (_write_csv if path.suffix == ".csv" else _write_jsonl)(file, columns, pages)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Gives a file to write that takes its name only when it is whole."""
     part = path.with_name(f".{path.name}.part")
     try:
-        if path.suffix == ".parquet":
-            count = _write_parquet(part, columns, pages)
-        else:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                count = (_write_csv if path.suffix == ".csv" else _write_jsonl)(file, columns, pages)
+        yield part
         part.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_objects(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes objects as a JSON list or as JSONL, by the file's ending; what is None in an object is left out.
+
+    Returns:
+        The number of objects.
+
+    Raises:
+        UserError: The file cannot be written, or has another ending.
+    """
+    if path.suffix not in (".json", ".jsonl"):
+        raise UserError(f"{path}: this format is written as .json or .jsonl", code=2)
+    listed, count = path.suffix == ".json", 0
+    with _whole(path) as part, part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            text = json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
+            file.write(f"{',' if count else '['}\n{text}" if listed else f"{text}\n")
+            count += 1
+        if listed:
+            file.write("\n]\n" if count else "[]\n")
     return count
 
 
@@ -257,9 +312,13 @@ def _write_csv(file: TextIO, columns: Columns, pages: Iterable[Sequence[Sequence
     writer.writerow(columns)
     count = 0
     for page in pages:
-        writer.writerows(page)
+        writer.writerows([_flat(cell) for cell in row] for row in page)
         count += len(page)
     return count
+
+
+def _flat(cell: Any) -> Any:
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list) else cell
 
 
 def _write_jsonl(file: TextIO, columns: Columns, pages: Iterable[Sequence[Sequence[Any]]]) -> int:
@@ -275,7 +334,8 @@ def _write_parquet(path: Path, columns: Columns, pages: Iterable[Sequence[Sequen
     import pyarrow
     import pyarrow.parquet
 
-    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), list: pyarrow.list_(message)}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:

@@ -65,14 +65,14 @@ class Vote:
     model_b: str
     winner: Winner | None
     annotator: tuple[AnnotatorKind, str]
-    criterion: str
-    turn: int
-    order: Order
-    replicate: int | None
-    probability: float | None
-    timestamp: str | None
-    category: str
-    error: str | None
+    criterion: str = "overall"
+    turn: int = 1
+    order: Order = ""
+    replicate: int | None = None
+    probability: float | None = None
+    timestamp: str | None = None
+    category: str = ""
+    error: str | None = None
     rationale: str | None = None
     seconds: float | None = None
     answers: tuple[tuple[str, ...], tuple[str, ...]] | None = None

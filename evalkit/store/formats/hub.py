@@ -1,0 +1,40 @@
+"""Sets on the Hugging Face hub, by name and pinned revision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from evalkit.errors import UserError
+
+
+def fetch(name: str, split: str, folder: Path) -> Path:
+    """Fetches one split of a set on the hub at a pinned revision.
+
+    Args:
+        name: OWNER/NAME@REVISION.
+        folder: Where the file is put.
+
+    Raises:
+        UserError: No revision is given, the hub cannot be reached, or it has no such set, revision or split.
+    """
+    repository, _, revision = name.partition("@")
+    if not revision:
+        raise UserError(
+            f"{name}: there is no such file; for a set on the hub pin its revision, a commit: {name}@REVISION", code=2
+        )
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("sets on the hub need the package datasets; type: pip install 'evalkit[bench]'") from error
+    try:
+        found = datasets.load_dataset(repository, revision=revision, split=split)
+        path = folder / f"{repository.replace('/', '--')}.parquet"
+        found.to_parquet(str(path))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+            why = "HF_HUB_OFFLINE is set, and the set is not in the cache; unset it, or give a local file"
+        else:
+            why = str(error).splitlines()[0]
+        raise UserError(f"{name}, split {split}: cannot be read from the hub: {why}") from error
+    return path
