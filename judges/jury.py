@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Aggregation = Literal["majority", "weighted", "dawid-skene", "mean"]
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
-MIN_LEARNED = 50
+MIN_LEARNED = 100
 """Battles with both a member's verdict and a known truth, below which no weights are learned."""
 
 _TIE, _BOTH_BAD, _LABELS = 2, 3, 4

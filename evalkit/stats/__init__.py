@@ -60,6 +60,7 @@ from evalkit.stats.power import (
 from evalkit.stats.predictions import Predictions, Skill, held_out_predictions
 from evalkit.stats.ratings import Difference, Ratings, bradley_terry
 from evalkit.stats.reliability import Disattenuation, SplitHalf, disattenuate, split_half
+from evalkit.stats.stacking import stacked_weights
 from evalkit.stats.style import StyleCoefficient, StyleRatings, style_control
 from evalkit.stats.style_features import battle_features, style_features
 from evalkit.stats.ties import TieParameter
@@ -183,6 +184,7 @@ __all__ = [
     "select_jury",
     "share",
     "split_half",
+    "stacked_weights",
     "style_control",
     "style_features",
     "swap_consistency",

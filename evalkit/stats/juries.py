@@ -239,7 +239,7 @@ def log_odds_weights(
     w = log(p (K - 1) / (1 - p)), p the accuracy: the best weights where judges err independently and evenly over the
     wrong labels (Nitzan & Paroush 1982, Int. Econ. Rev. 23:289-297, for K = 2). Shrunk: p = (correct + 1) / (answered
     + K), one invented answer for each label, so that a judge with few answers weighs little and none infinitely. A
-    judge worse than guessing has a negative weight.
+    judge worse than guessing has a negative weight. Where judges err alike, `stacking.stacked_weights` does better.
 
     Args:
         labels: Shape (items, judges).

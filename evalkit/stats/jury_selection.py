@@ -18,13 +18,13 @@ from evalkit.stats.juries import (
     NO_LABEL,
     JuryVerdict,
     JuryWeights,
-    log_odds_weights,
     majority,
     names_of,
     weighted,
     with_truth,
 )
 from evalkit.stats.ranks import critical_value
+from evalkit.stats.stacking import best_judge, stacked_weights
 from evalkit.stats.votes import FloatArray, IntArray, factorize
 
 _EXHAUSTIVE_UP_TO = 12
@@ -210,10 +210,11 @@ def compare_juries(
 ) -> JuryComparison:
     """Each judge, and each way to make a jury of them, held against the truth on items nothing was learned from.
 
-    The items (whole clusters of them) are split in two halves at random. On the first are learned the weights, the
-    Dawid-Skene model (which sees no truth), the best single judge and the smallest sub-jury; accuracies are of the
-    second. Intervals are Wilson's, adjusted for clusters (`intervals.share`). A jury that is undecided on an item is
-    not right there; items without a readable verdict are in n and in no accuracy.
+    The items (whole clusters of them) are split in two halves at random. On the first are learned the weights
+    (`stacking.stacked_weights`, which fall back to the best judge), the Dawid-Skene model (which sees no truth), the
+    best single judge and the smallest sub-jury; accuracies are of the second. Intervals are Wilson's, adjusted for
+    clusters (`intervals.share`). A jury that is undecided on an item is not right there; items without a readable
+    verdict are in n and in no accuracy.
 
     Args:
         labels, truth, judges, clusters, tie, n_labels, margin: As `select_jury`.
@@ -221,15 +222,15 @@ def compare_juries(
         seed: Of the split.
 
     Raises:
-        UserError: As `select_jury`, or there are fewer than two clusters with a known truth.
+        UserError: As `select_jury`, or there are fewer than four clusters with a known truth.
     """
     codes, right, k = with_truth(labels, truth, n_labels)
     names = names_of(judges, codes.shape[1])
     unit = np.arange(len(codes)) if clusters is None else factorize(pd.Series(np.asarray(clusters)))[0]
     known = right != NO_LABEL
     units = np.unique(unit[known])
-    if len(units) < 2:
-        raise UserError(f"the truth is known for {len(units)} groups of items; 2 or more are needed to split them.")
+    if len(units) < 4:
+        raise UserError(f"the truth is known for {len(units)} groups of items; 4 or more are needed to split them.")
     first = np.random.default_rng(seed).permutation(units)[: len(units) // 2]
     learn = known & np.isin(unit, first)
     report = known & ~learn
@@ -243,10 +244,10 @@ def compare_juries(
         margin=margin,
         confidence=confidence,
     )
-    weights = log_odds_weights(codes[learn], right[learn], judges=names, n_labels=k)
+    weights = stacked_weights(codes[learn], right[learn], judges=names, clusters=unit[learn], n_labels=k, seed=seed)
     model = dawid_skene(codes[learn], judges=names, n_labels=k)
     held = codes[report]
-    best = int(weights.accuracy.argmax())
+    best = best_judge(codes[learn], right[learn], k)
     members = list(selected.members)
     everyone = list(range(len(names)))
     ways: list[tuple[str, list[int], JuryVerdict]] = [
@@ -269,6 +270,7 @@ def compare_juries(
     table = pd.DataFrame(rows, columns=columns).sort_values("accuracy", ascending=False, kind="stable")
     method = f"learned on {int(learn.sum())} items, reported on {int(report.sum())} others, split by seed {seed}"
     failed = int((held == NO_LABEL).all(axis=1).sum())
+    method += f"; weights: {weights.method}"
     warnings = [*selected.warnings, *model.warnings]
     return JuryComparison(
         table=table.reset_index(drop=True),

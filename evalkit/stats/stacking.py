@@ -13,11 +13,12 @@ from evalkit.stats.juries import NO_LABEL, JuryWeights, log_odds_weights, tally,
 from evalkit.stats.ranks import critical_value
 from evalkit.stats.votes import FloatArray, IntArray, factorize
 
+_Fit = Callable[[IntArray, IntArray], FloatArray]
 PENALTIES = (1.0, 10.0, 100.0)
 FOLDS = 5
 _MAX_STEPS = 50
 _TOLERANCE = 1e-8
-_CONFIDENCE = 0.90  # one-sided
+_CONFIDENCE = 0.95  # one-sided
 _SILENT = 1e-3  # all the other judges' votes together, beside the best judge's of 0.1 or more
 
 
@@ -44,8 +45,9 @@ def stacked_weights(
 
     Which weights are kept is decided by cross-validation over whole clusters, in 5 folds: candidates are the log-odds
     weights and the stacked ones for penalties of 1, 10 and 100; the one that is right most often is taken if it beats
-    the best judge (found anew in each fold) on the items left out: the lower one-sided 90 % limit of the paired gain,
-    clustered, is above 0. Else the best judge decides, the others where it is silent. `method` says which it was.
+    the best judge (found anew in each fold) on the items left out: the lower one-sided 95 % limit of the paired gain,
+    clustered, is above 0. Else the best judge decides, the others only where it is silent. `method` says which it was,
+    and over how many clusters: a handful cannot even tell which judge is best on new ones.
 
     Args:
         labels: Shape (items, judges), -1 or NaN where there is no readable verdict.
@@ -79,10 +81,11 @@ def stacked_weights(
     kept = chosen if lower > 0 else best
     weight = candidates[kept](held, target)
     base = log_odds_weights(codes, right, judges=judges, n_labels=k)
+    where = f"in cross-validation over {n_units} groups of items"
     reason = (
-        f"{gain:+.1%} over the best judge in cross-validation ({lower:+.1%} at the least)"
+        f"{gain:+.1%} over the best judge {where} ({lower:+.1%} at the least)"
         if kept == chosen
-        else f"no jury was reliably better in cross-validation: {chosen} {gain:+.1%} ({lower:+.1%} at the least)"
+        else f"no jury was reliably better {where}: {chosen} {gain:+.1%} ({lower:+.1%} at the least)"
     )
     return JuryWeights(
         judges=base.judges,
@@ -104,14 +107,20 @@ def expected_hits(codes: IntArray, right: IntArray, k: int, weight: FloatArray) 
     return np.asarray(top[np.arange(len(codes)), right] / top.sum(axis=1), dtype=np.float64)
 
 
-def _candidates(k: int) -> dict[str, Callable[[IntArray, IntArray], FloatArray]]:
+def best_judge(codes: IntArray, right: IntArray, k: int) -> int:
+    """The judge that is right on most items; where it is silent it is right as often as a guess."""
+    correct = (codes == right[:, None]).sum(axis=0) + (codes == NO_LABEL).sum(axis=0) / k
+    return int(correct.argmax())
+
+
+def _candidates(k: int) -> dict[str, _Fit]:
     def best(codes: IntArray, right: IntArray) -> FloatArray:
         return _best(codes, right, k)
 
     def independent(codes: IntArray, right: IntArray) -> FloatArray:
         return log_odds_weights(codes, right, n_labels=k).weight
 
-    def stacked(penalty: float) -> Callable[[IntArray, IntArray], FloatArray]:
+    def stacked(penalty: float) -> _Fit:
         return lambda codes, right: conditional_logit(codes, right, k, penalty, _best(codes, right, k))
 
     named = {f"stacked weights (ridge {penalty:g})": stacked(penalty) for penalty in PENALTIES}
@@ -121,7 +130,7 @@ def _candidates(k: int) -> dict[str, Callable[[IntArray, IntArray], FloatArray]]
 def _best(codes: IntArray, right: IntArray, k: int) -> FloatArray:
     """The judge that was right most often; the others' weights are so small that they matter where it is silent."""
     found = log_odds_weights(codes, right, n_labels=k)
-    place = int(found.accuracy.argmax())
+    place = best_judge(codes, right, k)
     weight = _SILENT * found.weight / max(float(np.abs(found.weight).sum()), 1.0)
     weight[place] = max(float(found.weight[place]), 0.1)
     return weight
