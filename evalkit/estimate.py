@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.engine import Engine, Job, NotSent, Outcome
+from evalkit.engine import Engine, Job, NotSent, Outcome, asks_by_batch
 from evalkit.errors import UserError
 from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, request_key
 from evalkit.plan import Plan
@@ -64,13 +64,13 @@ class Counter(Engine):
         super().__init__(scratch, run_id, offline=True)
         self.real = real
         self.role = "contestant"
-        self.rows: dict[tuple[str, str], tuple[Estimate, ModelSettings]] = {}
+        self.rows: dict[tuple[str, str], tuple[Estimate, ChatModel]] = {}
         self._counted: set[str] = set()
 
     def run(self, model: ChatModel, jobs: Sequence[Job], *, label: str = "") -> list[Outcome]:
         """Counts jobs; what is not in the ledger is an outcome that was not sent."""
         settings = model.settings
-        row, _ = self.rows.setdefault((self.role, settings.label), (Estimate(settings.label, self.role), settings))
+        row, _ = self.rows.setdefault((self.role, settings.label), (Estimate(settings.label, self.role), model))
         bodies = [job.request.body(settings) for job in jobs]
         keys = [request_key(body) for body in bodies]
         known = self.real.find_responses(list(dict.fromkeys(keys))) if self.real else {}
@@ -118,8 +118,9 @@ class Counter(Engine):
     def estimates(self, prices: Prices) -> list[Estimate]:
         """Returns what was counted, with prices."""
         rows = []
-        for row, settings in self.rows.values():
-            dollars = prices.estimate(settings, row.prompt_tokens, row.completion_tokens)
+        for row, model in self.rows.values():
+            tokens, by_batch = (row.prompt_tokens, row.completion_tokens), asks_by_batch(model)
+            dollars = prices.estimate(model.settings, *tokens, batch=by_batch)
             rows.append(dataclasses.replace(row, dollars=dollars))
         return rows
 
@@ -191,7 +192,7 @@ def count_judge(
 
     counter.role = f"judge {judge.name}"
     Judging(counter.ledger, counter.run_id, counter, seed, record=False).judge(judge, fights, cases)
-    for (role, _), (row, _settings) in counter.rows.items():
+    for (role, _), (row, _model) in counter.rows.items():
         row.at_most = row.at_most or (adaptive and role == counter.role)
 
 

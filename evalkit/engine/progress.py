@@ -107,8 +107,9 @@ class RichProgress:
     def note(self, handle: int, text: str) -> None:
         """Puts a text behind a bar's figures."""
         state = self._state[handle]
-        state["elsewhere"] = text
-        self.advance(handle, 0)
+        if state["elsewhere"] != text:  # a log need not hold a day of the same line
+            state["elsewhere"] = text
+            self.advance(handle, 0)
 
     def say(self, message: str) -> None:
         """Prints a sentence above the bars."""
