@@ -15,8 +15,9 @@ from evalkit.models.tokens import split_reasoning
 
 Side = Literal["first", "second", "tie", "both_bad"]
 RATIONALE_CHARS = 1000
-# Below that share the judge was about to say something else, and its verdict would be a guess.
-MIN_TOKEN_MASS = 0.5
+# To renormalise over the words is what constrained decoding does, and small models leave them a tenth of the token.
+# Below this share the judge was about to say something else altogether, a refusal for one.
+MIN_TOKEN_MASS = 0.05
 HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # ［［Ａ］］, as Chinese and Japanese write it
 NUMBER = re.compile(r"([+-]?\d+(?:[.,]\d+)?)(?:\s*/\s*(\d+(?:[.,]\d+)?))?")
 
@@ -178,7 +179,7 @@ def token_distribution(reply: Reply, words: Sequence[str]) -> Mapping[str, float
         Word to probability; None without log-probabilities.
 
     Raises:
-        Unreadable: The words together have less than half of the token's probability.
+        Unreadable: The words together have less than 0.05 of the token's probability.
     """
     steps = [step for step in reply.logprobs or () if isinstance(step, Mapping) and isinstance(step.get("top"), list)]
     step = next((s for s in steps if _token(s.get("token"))), None)

@@ -177,9 +177,12 @@ class JudgePrompt(BaseModel):
         questions, asked = int(answers.get("minItems", 0)), self._asked(criteria)
         readings = self.answer.read(reply, asked, [""] * questions)
         problem = next((reading.error for reading in readings if reading.error), "unreadable: a verdict is missing")
+        before, said = request.messages, own_words(reply) or "(no answer)"
+        if before[-1]["role"] == "assistant":  # the answer continued a beginning that the prompt made
+            before, said = before[:-1], f"{before[-1]['content'].rstrip()} {said}"
         messages: tuple[Message, ...] = (
-            *request.messages,
-            {"role": "assistant", "content": own_words(reply) or "(no answer)"},
+            *before,
+            {"role": "assistant", "content": said},
             {
                 "role": "user",
                 "content": f"Your answer is {problem}. Answer once more with nothing but "

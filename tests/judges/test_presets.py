@@ -215,6 +215,21 @@ def test_the_repair_goes_on_with_the_conversation_and_says_what_is_wanted(name: 
     assert empty["content"]  # endpoints refuse an empty message
 
 
+def test_a_prompt_may_begin_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nkind: pointwise\ncriteria: [overall]\n"
+        "messages:\n- {role: user, content: '<p>{{ prompt }}</p> <a>{{ answer }}</a>'}\n"
+        "- {role: assistant, content: 'Score:'}\n"
+        "answer: {form: token, scale: [1, 5]}\n"
+    )
+    prompt = load_prompt(str(tmp_path / "own.yaml"))
+    request = prompt.request(material(prompt), prompt.criteria)
+    assert request.messages[-1] == {"role": "assistant", "content": "Score:"}
+    repair = prompt.repair(request, Reply(" high"), prompt.criteria)
+    assert [m["role"] for m in repair.messages] == ["user", "assistant", "user"]
+    assert repair.messages[1]["content"] == "Score: high"
+
+
 def test_a_repair_asks_for_what_is_missing() -> None:
     prompt = PROMPTS["pairwise-json-v1"]
     request = prompt.request(material(prompt), prompt.criteria)
