@@ -48,7 +48,6 @@ class Evidence:
         probes: What the probes found, by judge.
         models: The model that a judge is, by the judge's name, as it is called in the battles.
         juries: Which judges are juries.
-        no_slots: Judges whose published verdicts do not say which slot won, and the words for it.
         texts: Reads the texts of battles, for a judge; None without a ledger.
     """
 
@@ -58,13 +57,12 @@ class Evidence:
     probes: Mapping[str, ProbeRates] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     juries: tuple[str, ...] = ()
-    no_slots: Mapping[str, str] = field(default_factory=dict)
     texts: Callable[[str, Sequence[Place]], Mapping[Place, Texts]] | None = None
 
     @property
     def known(self) -> dict[str, Any]:
         """All but votes and texts, as `scorecard` takes it."""
-        names = ("responses", "costs", "probes", "models", "juries", "no_slots")
+        names = ("responses", "costs", "probes", "models", "juries")
         return {name: getattr(self, name) for name in names}
 
 
@@ -80,7 +78,7 @@ def of_ledger(ledger: Ledger, criterion: str) -> Evidence:
     if votes.empty:
         raise UserError("nobody has voted in this ledger; judge battles, or import votes (evalkit import --help)")
     contestants = sorted({*votes["model_a"], *votes["model_b"]})
-    juries, models, no_slots, probes = [], {}, {}, {}
+    juries, models, probes = [], {}, {}
     with ledger.engine.connect() as connection:
         names = annotator_names(connection)
         rows = connection.execute(sa.select(Annotator.id, Annotator.definition).where(Annotator.kind == "judge")).all()
@@ -92,8 +90,6 @@ def of_ledger(ledger: Ledger, criterion: str) -> Evidence:
         if definition.get("kind") == "jury":
             juries.append(name)
             continue
-        if "inconsistent" in definition:
-            no_slots[name] = str(definition["inconsistent"])
         rates = probe_rates(ledger, annotator_id)
         if rates.injection.n or rates.null.n:
             probes[name] = rates
@@ -108,7 +104,6 @@ def of_ledger(ledger: Ledger, criterion: str) -> Evidence:
         probes=probes,
         models=models,
         juries=tuple(juries),
-        no_slots=no_slots,
         texts=lambda judge, places: _texts(ledger, judge, criterion, places),
     )
 

@@ -25,6 +25,7 @@ PEOPLE = "people among themselves"
 EPSILON = 0.2
 MIN_INSTANCES = 30
 DRAWS = 400
+OF_A_MODEL = ("swap_consistency", "first_slot", "self_preference", "family_preference")
 DEFINITION = (
     "Every figure stands with its {confidence:.0%} interval and the number n of what it is a figure of. A battle is an "
     "item with two models' answers to it; a judge's verdicts on both orders of a battle are one, a tie where they "
@@ -62,10 +63,11 @@ class Scorecard:
     """All judges and juries.
 
     Attributes:
-        rows: Best agreement (ties left out) first.
+        rows: Best agreement with people first.
         humans: The humans among themselves.
         epsilon: Of the alternative annotator test.
         boards: Ratings by each judge and jury, and by the humans (None) together.
+        alt_tests: The alternative annotator test of each judge and jury.
     """
 
     rows: tuple[ScorecardRow, ...]
@@ -74,6 +76,7 @@ class Scorecard:
     definition: str
     warnings: tuple[str, ...]
     boards: Mapping[str | None, Ratings]
+    alt_tests: Mapping[str, AltTest]
 
     def row(self, judge: str) -> ScorecardRow:
         """Returns a judge's row."""
@@ -104,7 +107,6 @@ def scorecard(
     criterion: str = "overall",
     juries: Collection[str] = (),
     models: Mapping[str, str] | None = None,
-    no_slots: Mapping[str, str] | None = None,
     epsilon: float = EPSILON,
     confidence: float = 0.95,
     seed: int = 0,
@@ -127,7 +129,6 @@ def scorecard(
         criterion: What was judged.
         juries: Which of the judges are juries.
         models: The model that a judge is, by the judge's name, as it is called in the battles.
-        no_slots: Judges whose verdicts do not say which slot won, and the words for it.
         epsilon: Of the alternative annotator test: 0.2 where people are experts, 0.15 skilled, 0.1 crowd workers.
         confidence: Level of the intervals.
         seed: Of bootstrap and redrawing.
@@ -135,7 +136,7 @@ def scorecard(
     Raises:
         UserError: There are no judges or no humans on this criterion, or as the statistics named above.
     """
-    from evalkit.stats import alt_test, bradley_terry, judge_agreement
+    from evalkit.stats import alt_test, audit_judge, bradley_terry, judge_agreement
     from evalkit.stats.battles import battle_labels
 
     frame = select(votes, judges, humans, criterion)
@@ -155,16 +156,14 @@ def scorecard(
     ceiling = _agreements(agreed[HUMANS])
     rows, warnings = [], [*labels.warnings, *tests.warnings]
     for name in names:
-        found, audited = _audit(
-            frame, name, responses, (models or {}).get(name), (no_slots or {}).get(name), confidence
-        )
+        found = audit_judge(frame, name, responses=responses, model=(models or {}).get(name), confidence=confidence)
         figures = {
             **_agreements(agreed[name]),
             "human_ceiling": ceiling["agreement"],
             "human_ceiling_no_ties": ceiling["agreement_no_ties"],
             "alpha": _alpha(labels, [*people, place[name]], place[name], confidence),
             **_stands_in(stands_in[name], confidence),
-            **audited,
+            **_audited(found, name in juries),
             **_probed(name, name in juries, (probes or {}).get(name)),
             **_board(boards[name], boards[None], confidence, seed),
             **_costs(name, costs, confidence),
@@ -181,10 +180,10 @@ def scorecard(
                 curve=found.calibration if figures["calibration_error"].measured else None,
             )
         )
-        warnings += [f"{name}: {sentence}" for sentence in found.warnings]
+        warnings += [f"{name}: {sentence}" for sentence in found.warnings if name not in juries]
     alone = {**ceiling, "alpha": _alpha(labels, people, None, confidence)}
     alone["separability"] = _separability(boards[None], confidence, seed)
-    rows.sort(key=lambda row: -(row.figures["agreement_no_ties"].value or 0.0))
+    rows.sort(key=lambda row: -(row.figures["agreement"].value or 0.0))
     return Scorecard(
         rows=tuple(rows),
         humans=ScorecardRow(PEOPLE, "humans", int((~of_judges).sum()), alone),
@@ -192,6 +191,7 @@ def scorecard(
         definition=DEFINITION.format(confidence=confidence),
         warnings=tuple(dict.fromkeys(warnings)),
         boards=boards,
+        alt_tests=stands_in,
     )
 
 
@@ -268,34 +268,18 @@ def _mean(found: Mean, scale: float, note: str = "") -> Figure:
     return _figure(scale * found.value, lower, min(upper, 1.0) if scale == 1.0 else upper, found.n, note)
 
 
-def _audit(
-    frame: pd.DataFrame,
-    judge: str,
-    responses: pd.DataFrame | None,
-    model: str | None,
-    no_slots: str | None,
-    confidence: float,
-) -> tuple[JudgeAudit, dict[str, Figure]]:
-    from evalkit.stats import audit_judge
-
-    found = audit_judge(frame, judge, responses=responses, model=model, confidence=confidence)
+def _audited(found: JudgeAudit, jury: bool) -> dict[str, Figure]:
     rows = {row.check: row for row in found.rows}
-    if no_slots:
-        # How often both orders agree is known, and which slot won is not.
-        order = frame["order"].where(frame["annotator"] != judge, None)
-        found = audit_judge(frame.assign(order=order), judge, responses=responses, model=model, confidence=confidence)
-        rows["first_slot"] = next(row for row in found.rows if row.check == "first_slot")
     wanted = ("swap_consistency", "first_slot", "length_preference", "verbosity", "self_preference")
     figures = {}
     for key in (*wanted, "family_preference", "parse_failures", "calibration_error"):
         row = rows[key]
         note = row.verdict.removeprefix("Not measured: ").removesuffix(".") if row.flag == "not measured" else ""
-        if key == "first_slot" and no_slots:
-            note = no_slots
-        figures[key] = _figure(
-            *(row.value, row.lower, row.upper), row.n - (0 if key == "parse_failures" else row.n_failed), note
-        )
-    return found, figures
+        if jury and key in OF_A_MODEL:
+            note = "a jury sees no order and is no model"
+        failed = 0 if key == "parse_failures" else row.n_failed
+        figures[key] = _figure(row.value, row.lower, row.upper, row.n - failed, note)
+    return figures
 
 
 def _probed(judge: str, jury: bool, rates: ProbeRates | None) -> dict[str, Figure]:

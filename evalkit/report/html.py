@@ -11,14 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
 from evalkit.report.board import MEAN, BenchmarkCorrelation, BoardRow
 from evalkit.report.summary import Report, build_report
 from evalkit.store.ledger import Ledger
 
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLE = Path(__file__).with_name("page.css")
 SLICES_SHOWN = 6
 CHARTS_SHOWN = 12
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -69,13 +73,21 @@ def axis(values: Iterable[float | None], ticks: int = 5) -> Axis:
 
 
 def write_report(ledger: Ledger, run_id: int, path: str | Path) -> None:
-    """Writes a run's report; the file appears whole or not at all, and missing folders are made.
+    """Writes a run's report, see `write_page`.
 
     Raises:
         UserError: There is no such run, or the file cannot be written.
     """
+    write_page(path, render(build_report(ledger, run_id), ledger.url))
+
+
+def write_page(path: str | Path, page: str) -> None:
+    """Writes a page; the file appears whole or not at all, and missing folders are made.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     target = Path(path)
-    page = render(build_report(ledger, run_id), ledger.url).encode("utf-8", "replace")
     if target.is_dir():
         raise UserError(f"report: {str(target)!r} is a folder; write the path of a file, such as report.html.")
     temporary = None
@@ -83,7 +95,7 @@ def write_report(ledger: Ledger, run_id: int, path: str | Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(page)
+            file.write(page.encode("utf-8", "replace"))
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, target)
     except OSError as error:
@@ -94,17 +106,19 @@ def write_report(ledger: Ledger, run_id: int, path: str | Path) -> None:
         ) from error
 
 
-def render(report: Report, ledger_url: str = "") -> str:
-    """Returns the page. Everything is escaped: what models said is shown as text, never as HTML."""
+def environment() -> SandboxedEnvironment:
+    """Returns what pages are rendered in: all is escaped, so that what models said is shown as text, never as HTML."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
+    from markupsafe import Markup
 
     from evalkit import __version__
 
-    environment = SandboxedEnvironment(
+    made = SandboxedEnvironment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_visible
     )
-    environment.filters.update(
+    made.globals.update(version=__version__, style=Markup(STYLE.read_text(encoding="utf-8")), unit=UNIT)
+    made.filters.update(
         percent=lambda value: f"{value:.0%}",
         score=lambda value: f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}",
         tick=lambda value: f"{value:g}",
@@ -119,33 +133,40 @@ def render(report: Report, ledger_url: str = "") -> str:
         probability=lambda value: "p < 0.001" if value < 0.001 else f"p = {value:.3f}",
         yaml=_yaml,
     )
+    return made
+
+
+def render(report: Report, ledger_url: str = "") -> str:
+    """Returns the page of a run."""
     board, scores = report.board, report.scores
     places = {row.model: place for place, row in enumerate(board.rows, 1)} if board else {}
     models = sorted(scores.models, key=lambda model: places.get(model, len(places) + 1))
     failed = sorted(report.failures.models, key=lambda found: places.get(found.model, len(places) + 1))
     cells = {(cell.model, cell.task): cell for cell in scores.cells if cell.main}
     limits = [limit for row in board.rows for limit in (row.rating, row.lower, row.upper)] if board else []
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        report=report,
-        version=__version__,
-        ledger=ledger_url,
-        facts=report.facts,
-        board=board,
-        corrected=report.corrected,
-        places=places,
-        ratings=axis(limits),
-        models=models,
-        top_tasks=[task for task in scores.tasks if task.group is None],
-        member_tasks=[task for task in scores.tasks if task.group is not None],
-        cells=cells,
-        best=_best(report),
-        failed=failed,
-        scatters=_scatters(report),
-        matrix=_matrix(report),
-        unit=UNIT,
-        slices_shown=SLICES_SHOWN,
-        mean=MEAN,
-        show_duration=report.facts.seconds is not None,
+    return (
+        environment()
+        .from_string(TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            report=report,
+            ledger=ledger_url,
+            facts=report.facts,
+            board=board,
+            corrected=report.corrected,
+            places=places,
+            ratings=axis(limits),
+            models=models,
+            top_tasks=[task for task in scores.tasks if task.group is None],
+            member_tasks=[task for task in scores.tasks if task.group is not None],
+            cells=cells,
+            best=_best(report),
+            failed=failed,
+            scatters=_scatters(report),
+            matrix=_matrix(report),
+            slices_shown=SLICES_SHOWN,
+            mean=MEAN,
+            show_duration=report.facts.seconds is not None,
+        )
     )
 
 
