@@ -121,6 +121,7 @@ class ArenaPlan(Part):
     limit: Positive | None = Field(None, description="prompts of the file, at most")
     sampling: SamplingPlan = Field(default_factory=SamplingPlan, description="for the answers to own prompts")
     battles: Positive | None = Field(None, description="number of battles, drawn with the seed; by default all pairs")
+    baseline: str | None = Field(None, description="contestant that all others meet; by default all meet each other")
 
 
 class JudgePlan(Part):
@@ -249,6 +250,11 @@ class Plan(Part):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"two {what} have the name {twice[0]!r}; give one of them another `name`")
+        labels = [m.label for m in self.models]
+        if self.arena.baseline is not None and self.arena.baseline not in labels:
+            raise ValueError(
+                f"arena.baseline: no model is called {self.arena.baseline!r}; there are: {', '.join(labels)}"
+            )
         judges = [j.name for j in self.judges]
         if self.juries is None and "jury" in judges:
             raise ValueError("no judge may be called 'jury': that is the name of all of them together")

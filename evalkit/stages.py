@@ -286,7 +286,9 @@ class PlanRun:
         items = arena.items(self.ledger, {row[1] for row in rows})
         models = arena.model_hashes(self.ledger)
         taking_part = [Answer(r, item, model, items[item].hash, models[model], turn) for r, item, model, turn in rows]
-        paired = pair_up(taking_part, limit=plan.battles, seed=self.plan.seed)
+        labels = [model.label for model in self.plan.models]
+        baseline = None if plan.baseline is None else self.model_ids[labels.index(plan.baseline)]
+        paired = pair_up(taking_part, limit=plan.battles, seed=self.plan.seed, baseline=baseline)
         battles = dict(zip(self.ledger.add_battles(paired), paired, strict=True))
         answers = [row[0] for row in rows]
         graded = any(judge.grades for judge in self.judges)

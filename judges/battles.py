@@ -28,11 +28,12 @@ class Answer:
     turn: int = 1
 
 
-def pair_up(answers: Sequence[Answer], *, limit: int | None, seed: int) -> list[BattleRow]:
+def pair_up(answers: Sequence[Answer], *, limit: int | None, seed: int, baseline: int | None = None) -> list[BattleRow]:
     """Makes battles between all models that answered the same turn of the same item.
 
     Args:
         answers: One answer of a model to a turn at most.
+        baseline: A model's id: only battles with this model; None for all.
         limit: Battles at most, drawn so that every pair of models gets as many as the others (give or take one).
         seed: Of the draw. A larger draw holds the smaller ones.
 
@@ -45,6 +46,8 @@ def pair_up(answers: Sequence[Answer], *, limit: int | None, seed: int) -> list[
     by_pair: dict[tuple[str, str], list[tuple[str, BattleRow]]] = {}
     for (item_id, turn), there in by_turn.items():
         for one, other in itertools.combinations(sorted(there, key=lambda a: a.model), 2):
+            if baseline is not None and baseline not in (one.model_id, other.model_id):
+                continue
             a, b = sorted((one, other), key=lambda x: x.model_id)
             battle = BattleRow(item_id, a.model_id, b.model_id, a.response_id, b.response_id, turn)
             place = drawn(seed, sha256([one.item, turn, one.model, other.model]))

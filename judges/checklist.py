@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evalkit.engine import Engine, Job
-from evalkit.models import ChatModel, Reply
+from evalkit.engine import Engine, Job, Outcome
+from evalkit.models import ChatModel, Reply, Request
 from judges.fight import Case, checklist_of
 from judges.material import Material
 from judges.prompt import JudgePrompt
@@ -79,17 +80,34 @@ def checklists(
         for case, request in zip(wanted.values(), requests, strict=True)
     ]
     not_sent = 0
-    outcomes = engine.run(model, jobs, label=label) if jobs else []
-    for about, outcome in zip(wanted, outcomes, strict=True):
-        result = outcome.result
+    again: dict[Topic, Job] = {}
+    for about, job, outcome in zip(wanted, jobs, engine.run(model, jobs, label=label) if jobs else [], strict=True):
         if outcome.response_id is None:
             not_sent += 1
             if engine.offline:
                 found[about] = Checklist(ASSUMED)
-        elif isinstance(result, Reply):
-            questions = prompt.read_checklist(result)
-            error = "" if questions else "the judge's answer holds no list of questions"
-            found[about] = Checklist(questions or (), error, outcome.response_id)
+            continue
+        found[about] = _read(prompt, outcome, outcome.response_id)
+        if outcome.reply is not None and not found[about].questions:
+            again[about] = dataclasses.replace(job, request=_repair(job.request, outcome.reply))
+    repairs = engine.run(model, list(again.values()), label=f"{label}, asked again") if again else []
+    for about, outcome in zip(again, repairs, strict=True):
+        if outcome.response_id is None:
+            not_sent += 1
         else:
-            found[about] = Checklist((), f"{result.kind}: {result.message}", outcome.response_id)
+            found[about] = _read(prompt, outcome, outcome.response_id)
     return found, not_sent
+
+
+def _read(prompt: JudgePrompt, outcome: Outcome, response_id: int) -> Checklist:
+    result = outcome.result
+    if not isinstance(result, Reply):
+        return Checklist((), f"{result.kind}: {result.message}", response_id)
+    questions = prompt.read_checklist(result)
+    return Checklist(questions or (), "" if questions else "the judge's answer holds no list of questions", response_id)
+
+
+def _repair(request: Request, reply: Reply) -> Request:
+    asked = 'Answer once more with nothing but one JSON object of this form: {"questions": ["...?", "...?"]}'
+    said = ({"role": "assistant", "content": reply.text or "(no answer)"}, {"role": "user", "content": asked})
+    return dataclasses.replace(request, messages=(*request.messages, *said))

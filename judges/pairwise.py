@@ -100,7 +100,7 @@ def verdicts(asked: Sequence[Question], hearing: Hearing, annotator_id: int) -> 
 
 def _coin(fight: Fight, seed: int) -> Order:
     """Draws which answer is shown first; by the texts, for which one is `a` hangs on the ledger."""
-    a, b = (drawn(seed, f"{fight.key}{text}") for text in (fight.a, fight.b))
+    a, b = (drawn(seed, f"{fight.key or fight.battle_id} {text}") for text in (fight.a, fight.b))
     return "ab" if a < b else "ba"
 
 

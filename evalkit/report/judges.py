@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from evalkit.report.reads import Judge, Rate, finite, judges, run_models, run_row
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import arrays
-from evalkit.store.schema import Battle, Verdict
+from evalkit.store.schema import Battle, Tally, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +96,20 @@ def judge_table(ledger: Ledger, run_id: int | None = None, *, criterion: str = "
         for judge in found
     ]
     return JudgeTable(tuple(rows), criterion, reference.name if reference else None, DEFINITION)
+
+
+def judge_by_criterion(ledger: Ledger, judge: str) -> dict[str, JudgeRow]:
+    """Measures one judge on every criterion that it has given verdicts on, over all its verdicts in the ledger.
+
+    Of several judges of one name the newest counts. There is no reference that it is held against.
+    """
+    rows = {}
+    with ledger.engine.connect() as connection:
+        for criterion in sorted(connection.scalars(sa.select(Tally.criterion).distinct())):
+            for found in judges(connection, criterion):
+                if found.name == judge and found.kind != "human":
+                    rows[criterion] = _row(found, verdicts(connection, [found.id], criterion, None), None)
+    return rows
 
 
 def unusable(connection: sa.Connection, judges: Sequence[Judge], criterion: str) -> dict[int, str]:

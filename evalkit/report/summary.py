@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -88,7 +89,7 @@ def _criterion(connection: sa.Connection, run_id: int) -> str:
 
 
 def _board(ledger: Ledger, facts: RunFacts, judged: JudgeTable, models: list[int]) -> Board | None:
-    first = next(iter(facts.plan.get("juries") or ()), {})
+    first: dict[str, Any] = next(iter(facts.plan.get("juries") or ()), {})
     members = list(first.get("members") or ())
     single = [row for row in judged.rows if row.kind != "jury"]
     juries = [row.judge for row in judged.rows if row.kind == "jury"]

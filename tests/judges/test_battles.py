@@ -75,6 +75,12 @@ def test_only_answers_to_the_same_turn_meet() -> None:
     ]  # fmt: skip
 
 
+def test_all_may_meet_one_baseline_only() -> None:
+    battles = pair_up(answers(4, 5), limit=None, seed=0, baseline=2)
+    assert len(battles) == 3 * 5
+    assert all(2 in (b.model_a_id, b.model_b_id) for b in battles)
+
+
 def test_no_battle_without_two_answers() -> None:
     assert pair_up([], limit=None, seed=0) == []
     assert pair_up(answers(1, 5), limit=3, seed=0) == []

@@ -1,82 +1,20 @@
-"""The LLM judge: orders, errors, and the draw."""
+"""The LLM judge of pairs: orders, replicates, criteria, repair, errors, probabilities, and the draw."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from evalkit.engine import Engine
-from evalkit.models import ModelSettings, Reply, Request, RequestFailed
-from evalkit.store import BattleRow, Ledger, VerdictRow
-from evalkit.store.rows import Item, ResponseRow
+from evalkit.models import Reply, RequestFailed
 from judges import pairwise
 from judges.fight import Fight
 from judges.prompt import load_prompt
 
 PROMPT = load_prompt("pairwise-v1")
-
-
-class Judge:
-    """A judge that decides by a function of the text of the conversation."""
-
-    settings = ModelSettings("openai", "judge", endpoint="http://mock/v1")
-    max_concurrency = 4
-
-    def __init__(self, say: Callable[[str], str | RequestFailed]) -> None:
-        self.say, self.asked = say, 0
-
-    async def reply(self, request: Request) -> Reply:
-        self.asked += 1
-        await asyncio.sleep(0)
-        said = self.say(str(request.messages[-1]["content"]))
-        if isinstance(said, RequestFailed):
-            raise said
-        return Reply(said, seconds=0.5)
-
-    async def close(self) -> None:
-        self.asked = 0
-
-
-class World:
-    """Two models, their answers to some items, and the battles between them."""
-
-    def __init__(self, ledger: Ledger, texts: list[tuple[str, str]]) -> None:
-        self.ledger = ledger
-        self.run_id = ledger.start_run("test", {}, seed=0, environment={})
-        self.models = ledger.add_models([ModelSettings("hf", "a"), ModelSettings("hf", "b")])
-        items = [Item(({"role": "user", "content": f"Question {i}"},), name=str(i)) for i in range(len(texts))]
-        dataset, item_ids = ledger.add_dataset("questions", items)
-        rows, battles = [], []
-        for item_id, pair in zip(item_ids, texts, strict=True):
-            for model, text in zip(self.models, pair, strict=True):
-                key = f"{model:032x}{item_id:032x}"
-                rows.append(ResponseRow(model, item_id, dataset, key, "{}", Reply(text)))
-        ids = ledger.add_responses(self.run_id, rows)
-        for i, item_id in enumerate(item_ids):
-            battles.append(BattleRow(item_id, *self.models, ids[2 * i], ids[2 * i + 1]))
-        self.fights = [
-            Fight(battle, row.item_id, f"Question {i}", None, *texts[i])
-            for i, (battle, row) in enumerate(zip(ledger.add_battles(battles), battles, strict=True))
-        ]
-
-    def judged(self, judge: Judge, orders: str = "both") -> list[VerdictRow]:
-        (model_id,) = self.ledger.add_models([judge.settings])
-        dataset, _ = self.ledger.add_dataset("judging", [])
-        annotator = self.ledger.add_annotator("judge", "j", pairwise.annotator_definition(judge, PROMPT))
-        asked = pairwise.requests(self.fights, PROMPT, orders=orders, seed=0)  # type: ignore[arg-type]
-        with Engine(self.ledger, self.run_id) as engine:
-            verdicts = pairwise.judge(engine, judge, model_id, dataset, annotator, PROMPT, asked, label="j")
-        assert self.ledger.add_verdicts(self.run_id, verdicts) in (len(verdicts), 0)
-        return verdicts
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(str(tmp_path / "ledger.db")) as opened:
-        yield opened
+Make = Callable[..., Any]
 
 
 def better(conversation: str) -> str:
@@ -85,64 +23,167 @@ def better(conversation: str) -> str:
     return "I compared them. [[1]]" if "good" in first else "I compared them. [[2]]"
 
 
-def test_both_orders_name_the_same_model(ledger: Ledger) -> None:
-    world = World(ledger, [("good", "poor"), ("poor", "good")])
-    verdicts = world.judged(Judge(better))
-    assert [(v.order, v.winner) for v in verdicts] == [
-        ("ab", "model_a"),
-        ("ba", "model_a"),
-        ("ab", "model_b"),
-        ("ba", "model_b"),
+def test_both_orders_name_the_same_model(make_world: Make, saying: Make) -> None:
+    rows = make_world(("good", "poor"), ("poor", "good")).judged(saying(better))
+    assert [(r["battle_id"], r["order_shown"], r["winner"]) for r in rows] == [
+        (1, "ab", "model_a"),
+        (1, "ba", "model_a"),
+        (2, "ab", "model_b"),
+        (2, "ba", "model_b"),
     ]
-    assert all(v.response_id and v.seconds == 0.5 and v.error is None for v in verdicts)
+    assert all(r["response_id"] and r["seconds"] == 0.5 and r["error"] is None for r in rows)
+    assert {r["rationale"] for r in rows} == {"I compared them."}
 
 
-def test_a_judge_that_always_takes_the_first_contradicts_itself(ledger: Ledger) -> None:
-    world = World(ledger, [("one", "two")])
-    assert [v.winner for v in world.judged(Judge(lambda _: "[[1]]"))] == ["model_a", "model_b"]
+def test_a_contradiction_stays_as_data_and_is_a_tie_on_the_board(make_world: Make, saying: Make) -> None:
+    world = make_world(("one", "two"))
+    assert [r["winner"] for r in world.judged(saying(lambda _: "[[1]]"))] == ["model_a", "model_b"]
+    (cell,) = world.ledger.engine.connect().exec_driver_sql("SELECT wins_a, wins_b, ties, errors FROM tally").all()
+    assert tuple(cell) == (0, 0, 1, 0)
 
 
 @pytest.mark.parametrize(("said", "winner"), [("[[tie]]", "tie"), ("[[bad]]", "both_bad")])
-def test_ties_do_not_depend_on_the_order(ledger: Ledger, said: str, winner: str) -> None:
-    world = World(ledger, [("one", "two")])
-    assert [v.winner for v in world.judged(Judge(lambda _: said))] == [winner, winner]
+def test_ties_do_not_depend_on_the_order(make_world: Make, saying: Make, said: str, winner: str) -> None:
+    assert [r["winner"] for r in make_world(("one", "two")).judged(saying(lambda _: said))] == [winner, winner]
 
 
-def test_an_unreadable_answer_is_an_error_and_no_tie(ledger: Ledger) -> None:
-    world = World(ledger, [("one", "two")])
-    verdicts = world.judged(Judge(lambda _: "Hard to say."))
-    assert [v.winner for v in verdicts] == [None, None]
-    assert all("no verdict in the judge's answer" in str(v.error) and v.response_id for v in verdicts)
+def test_replicates_are_draws_of_their_own(make_world: Make, saying: Make) -> None:
+    world, judge = make_world(("good", "poor")), saying(better)
+    rows = world.judged(judge, replicates=3)
+    assert sorted((r["order_shown"], r["replicate"]) for r in rows) == [(o, n) for o in ("ab", "ba") for n in range(3)]
+    assert sorted(request.sample for request in judge.asked) == [0, 0, 1, 1, 2, 2]
+    more = saying(better)
+    assert len(world.judged(more, replicates=4)) == 8
+    assert [request.sample for request in more.asked] == [3, 3], "only the new replicate is asked for"
 
 
-def test_a_failed_request_is_an_error_that_a_second_run_replaces(ledger: Ledger) -> None:
-    world = World(ledger, [("good", "poor")])
-    verdicts = world.judged(Judge(lambda _: RequestFailed("bad_request", "no")))
-    assert [(v.winner, v.error) for v in verdicts] == [(None, "bad_request: no")] * 2
-    assert [v.winner for v in world.judged(Judge(better))] == ["model_a"] * 2
-    with ledger.engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT winner, error FROM verdict").all()
-    assert [tuple(r) for r in rows] == [("model_a", None)] * 2
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more(make_world: Make, saying: Make) -> None:
+    world = make_world(("good", "poor"))
+    judge = saying(lambda said: "[[1]]" if "nce more with" in said else "Hard to say.")
+    rows = world.judged(judge)
+    assert [(r["winner"], r["error"], r["seconds"]) for r in rows] == [("model_a", None, 1.0), ("model_b", None, 1.0)]
+    repair = judge.asked[-1].messages
+    assert [m["role"] for m in repair][-2:] == ["assistant", "user"]
+    assert repair[-2]["content"] == "Hard to say."
+    said = {r["id"]: r["text"] for r in world.rows("response")}
+    assert [said[r["response_id"]] for r in rows] == ["[[1]]", "[[1]]"]
+    assert list(said.values()).count("Hard to say.") == 2, "what could not be read stays"
 
 
-def test_a_second_judging_asks_nothing(ledger: Ledger) -> None:
-    world = World(ledger, [("good", "poor"), ("poor", "good")])
-    first, again = Judge(better), Judge(better)
+def test_what_cannot_be_read_twice_is_an_error_and_no_tie(make_world: Make, saying: Make) -> None:
+    world, judge = make_world(("one", "two")), saying(lambda _: "Hard to say.")
+    rows = world.judged(judge)
+    assert [r["winner"] for r in rows] == [None, None]
+    assert all("unreadable" in r["error"] and "asked again: unreadable" in r["error"] for r in rows)
+    assert len(judge.asked) == 4
+    assert all(r["response_id"] in {x["id"] for x in world.rows("response")[2:]} for r in rows)
+    again = saying(lambda _: "[[1]]")
+    assert [r["winner"] for r in world.judged(again)] == [None, None]
+    assert again.asked == [], "what was answered is not bought twice, readable or not"
+
+
+def test_a_failed_request_is_an_error_that_a_second_run_replaces(make_world: Make, saying: Make) -> None:
+    world = make_world(("good", "poor"))
+    rows = world.judged(saying(lambda _: RequestFailed("bad_request", "no")))
+    assert [(r["winner"], r["error"]) for r in rows] == [(None, "bad_request: no")] * 2
+    assert [(r["winner"], r["error"]) for r in world.judged(saying(better))] == [("model_a", None)] * 2
+
+
+def test_a_repair_that_fails_leaves_the_error_and_is_tried_again(make_world: Make, saying: Make) -> None:
+    def say(said: str) -> str | RequestFailed:
+        return RequestFailed("server", "down") if "nce more with" in said else "Hard to say."
+
+    world = make_world(("good", "poor"))
+    assert all("asked again: server: down" in r["error"] for r in world.judged(saying(say)))
+    later = saying(lambda _: "[[tie]]")
+    assert [r["winner"] for r in world.judged(later)] == ["tie", "tie"]
+    assert len(later.asked) == 2
+
+
+def test_a_second_judging_asks_nothing(make_world: Make, saying: Make) -> None:
+    world = make_world(("good", "poor"), ("poor", "good"))
+    first, again = saying(better), saying(better)
     assert world.judged(first) == world.judged(again)
-    assert (first.asked, again.asked) == (4, 0)
+    assert (len(first.asked), again.asked) == (4, [])
+
+
+def test_several_criteria_in_one_request(make_world: Make, saying: Make) -> None:
+    def say(conversation: str) -> str:
+        return json.dumps({"explanation": "why", "verdicts": {"correctness": "first", "relevance": "tie"}})
+
+    world, judge = make_world(("x", "y")), saying(say)
+    rows = world.judged(judge, "pairwise-json-v1", criteria=["correctness", "relevance"])
+    assert len(judge.asked) == 2
+    assert [(r["criterion"], r["order_shown"], r["winner"]) for r in rows] == [
+        ("correctness", "ab", "model_a"),
+        ("relevance", "ab", "tie"),
+        ("correctness", "ba", "model_b"),
+        ("relevance", "ba", "tie"),
+    ]
+    assert all(r["seconds"] == 0.25 for r in rows), "two criteria share the seconds of their request"
+    assert judge.asked[0].response_schema is not None
+
+
+def test_only_what_is_missing_is_asked_for_again(make_world: Make, saying: Make) -> None:
+    def say(said: str) -> str:
+        missing = {"relevance": "second"} if "nce more with" in said else {"correctness": "first"}
+        return json.dumps({"explanation": "why", "verdicts": missing})
+
+    world, judge = make_world(("x", "y")), saying(say)
+    rows = world.judged(judge, "pairwise-json-v1", criteria=["correctness", "relevance"], orders="random")
+    assert [r["error"] for r in rows] == [None, None]
+    assert len({r["response_id"] for r in rows}) == 2
+    assert "correctness" not in str(judge.asked[1].messages[-1]["content"])
+
+
+def test_criteria_that_stand_alone_are_a_request_each(make_world: Make, saying: Make) -> None:
+    judge = saying(better)
+    rows = make_world(("good", "poor")).judged(
+        judge, criteria=["helpfulness", {"name": "wit", "description": "Is it funny?"}]
+    )
+    assert len(judge.asked) == 4
+    assert {r["criterion"] for r in rows} == {"helpfulness", "wit"}
+
+
+def test_probabilities_are_those_of_model_a_in_either_order(make_world: Make, saying: Make) -> None:
+    def say(conversation: str) -> Reply:
+        first = "good" in conversation.partition("<output_m>")[2].partition("</output_m>")[0]
+        tokens = ["m", "M"] if first else ["M", "m"]
+        top = [[tokens[0], -0.1053605], [tokens[1], -2.3025851]]
+        return Reply(tokens[0], logprobs=[{"token": tokens[0], "logprob": -0.1053605, "top": top}])
+
+    rows = make_world(("good", "poor")).judged(saying(say), "alpaca-eval-v1", orders="both")
+    assert [r["winner"] for r in rows] == ["model_a", "model_a"]
+    assert [r["probability"] for r in rows] == pytest.approx([0.9, 0.9], abs=1e-4)
+
+
+def test_the_reference_is_shown_where_the_protocol_says_so(make_world: Make, saying: Make) -> None:
+    judge = saying(lambda _: "[[A]]")
+    make_world(("x", "y"), reference={"turns": ["It is 42."]}, category="math").judged(judge, "mt-bench-pair-v1")
+    assert all("It is 42." in str(request.messages) for request in judge.asked)
+    judge = saying(lambda _: "[[A]]")
+    make_world(("x", "y"), reference={"turns": ["It is 42."]}, category="writing").judged(judge, "mt-bench-pair-v1")
+    assert judge.asked and not any("It is 42." in str(request.messages) for request in judge.asked)
+
+
+def fights(n: int) -> list[Fight]:
+    return [Fight(i, i, ("q",), None, "", ("a",), ("b",)) for i in range(n)]
 
 
 def test_random_orders_are_drawn_with_the_seed() -> None:
-    fights = [Fight(i, i, "q", None, "a", "b") for i in range(200)]
-    orders = [[order for _, order, _ in pairwise.requests(fights, PROMPT, orders="random", seed=s)] for s in (0, 0, 1)]
+    orders = [
+        [q.order for q in pairwise.questions(fights(200), PROMPT, PROMPT.criteria, orders="random", seed=seed)]
+        for seed in (0, 0, 1)
+    ]
     assert orders[0] == orders[1] != orders[2]
     assert 60 < orders[0].count("ab") < 140
 
 
-def test_a_limited_judge_sees_a_draw_in_order() -> None:
-    fights = [Fight(i, i, "q", None, "a", "b") for i in range(50)]
-    drawn = pairwise.draw(fights, 10, 0)
+def test_a_limited_judge_sees_a_draw_in_order_that_a_larger_one_holds() -> None:
+    there = fights(50)
+    drawn = pairwise.draw(there, 10, 0)
     assert len(drawn) == 10
     assert drawn == sorted(drawn, key=lambda f: f.battle_id)
-    assert drawn == pairwise.draw(fights, 10, 0) != pairwise.draw(fights, 10, 1)
-    assert pairwise.draw(fights, None, 0) == pairwise.draw(fights, 99, 0) == fights
+    assert drawn == pairwise.draw(there, 10, 0) != pairwise.draw(there, 10, 1)
+    assert {f.battle_id for f in drawn} < {f.battle_id for f in pairwise.draw(there, 20, 0)}
+    assert pairwise.draw(there, None, 0) == pairwise.draw(there, 99, 0) == there
