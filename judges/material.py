@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-# Where chat templates are applied to text, these are tokens that end a message and begin another.
-CONTROL = re.compile(
-    r"<(?=[|｜][\w▁-]+[|｜]>)"  # <|im_start|>, <|eot_id|>, <｜User｜>
-    r"|<(?=/?(?:think|s|bos|eos|start_of_turn|end_of_turn|start_of_role|end_of_role|end_of_text)>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\])",
-    re.IGNORECASE,
-)
 INVISIBLE = "\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
 TAG = re.compile(rf"<[\s{INVISIBLE}]*/?[\s{INVISIBLE}]*([A-Za-z][\w-]*)")
+# Where a chat template is applied to text, these are tokens that end a message and begin another.
+CONTROL = (
+    r"[|｜][\w▁-]+[|｜]>"  # <|im_start|>, <|eot_id|>, <｜User｜>
+    r"|/?(?:think|s|bos|eos|start_of_turn|end_of_turn|start_of_role|end_of_role|end_of_text)>"
+)
+CONTROL_BRACKETS = re.compile(r"\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,14 @@ def fenced(text: str, tags: frozenset[str]) -> str:
         text: The material.
         tags: As `tag_names` gives them; a longer name that begins with one is broken too.
     """
+    return CONTROL_BRACKETS.sub("⟦", _broken(tags).sub("‹", text))
+
+
+@cache
+def _broken(tags: frozenset[str]) -> re.Pattern[str]:
     names = "|".join(map(re.escape, sorted(tags)))
-    own = rf"<(?=[\s{INVISIBLE}]*/?[\s{INVISIBLE}]*(?:{names}))"
-    return CONTROL.sub(lambda found: "‹" if found[0] == "<" else "⟦", re.sub(own, "‹", text, flags=re.IGNORECASE))
+    space = rf"[\s{INVISIBLE}]*"
+    return re.compile(rf"<(?={space}/?{space}(?:{names})|{CONTROL})", re.IGNORECASE)
 
 
 def conversation(turns: Sequence[str]) -> str:
