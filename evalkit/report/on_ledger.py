@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from evalkit.errors import UserError
 from evalkit.report.board import RATING, jurors, leaderboard, named_votes
 from evalkit.store import frames
+from evalkit.store.arena import PROBE
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.schema import Battle, Item, Tally
@@ -46,7 +47,8 @@ def grouped_leaderboard(
         names = model_names(connection)
         criteria = [criterion]
         if by == "criterion":
-            criteria = sorted(connection.scalars(sa.select(Tally.criterion).distinct()))
+            of_contestants = ~Tally.criterion.startswith(PROBE)
+            criteria = sorted(connection.scalars(sa.select(Tally.criterion).where(of_contestants).distinct()))
         chosen_by = {one: jurors(connection, judges, one)[0] for one in criteria}
         turns = {row[0]: row[1] for row in connection.execute(sa.select(Battle.id, Battle.turn))}
         categories = {row[0]: row[1].get("category") for row in connection.execute(sa.select(Item.id, Item.tags))}

@@ -15,6 +15,11 @@ from evalkit.store.reading import dataset_ids
 from evalkit.store.rows import BattleRow
 from evalkit.store.writing import chunks
 
+PROBES = "judge probes"
+"""The dataset of the probes (`judges.probes`): their answers and battles are for them alone."""
+PROBE = "probe:"
+"""What the criteria of their verdicts and grades begin with."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemContent:
@@ -76,7 +81,11 @@ def all_answers(ledger: Ledger, datasets: Sequence[str] = ()) -> list[int]:
     response = schema.Response
     scored = response.body.like('%,"pairs":[[%')  # a log-likelihood: nothing was generated
     query = sa.select(response.id).where(
-        response.sample == 0, response.text.is_not(None), ~scored, response.id.not_in(judges_answers())
+        response.sample == 0,
+        response.text.is_not(None),
+        ~scored,
+        response.id.not_in(judges_answers()),
+        response.item_id.not_in(_probes()),
     )
     with ledger.engine.connect() as connection:
         query = _of_datasets(connection, query, response.item_id, datasets)
@@ -97,6 +106,7 @@ def all_battles(ledger: Ledger, datasets: Sequence[str] = (), *, voted: bool = F
     battle = schema.Battle
     names = ("item_id", "model_a_id", "model_b_id", "response_a_id", "response_b_id", "turn")
     query = sa.select(battle.id, *(getattr(battle, name) for name in names)).order_by(battle.id)
+    query = query.where(battle.item_id.not_in(_probes()))
     if voted:
         humans = sa.select(schema.Annotator.id).where(schema.Annotator.kind == "human")
         query = query.where(
@@ -112,6 +122,12 @@ def judges_answers() -> sa.Select[int]:
     link = schema.RunResponse
     empty = sa.select(schema.Dataset.id).where(schema.Dataset.n == 0)
     return sa.select(link.response_id).where(link.dataset_id.in_(empty))
+
+
+def _probes() -> sa.Select[int]:
+    """Returns a query of the ids of the items of probes."""
+    datasets = sa.select(schema.Dataset.id).where(schema.Dataset.name == PROBES)
+    return sa.select(schema.DatasetItem.item_id).where(schema.DatasetItem.dataset_id.in_(datasets))
 
 
 def _of_datasets(connection: sa.Connection, query: Any, item: Any, names: Sequence[str]) -> Any:
