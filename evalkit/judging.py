@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from evalkit.engine import Engine
+from evalkit.engine import Engine, asks_by_batch
 from evalkit.errors import UserError
 from evalkit.models.base import ChatModel
 from evalkit.models.load import load_model
@@ -116,6 +117,14 @@ class Judging:
     not_sent: int = 0
     _annotators: dict[str, int] = field(default_factory=dict)
     _verifiers: dict[int, verifier.Verifier] = field(default_factory=dict)
+
+    def judge_each(self, judges: Sequence[Judge], fights: Sequence[Fight], cases: Sequence[Case]) -> None:
+        """Has judges do what they do; batch jobs of all are underway before the first is waited for."""
+        for judge in judges if len(judges) > 1 else ():
+            if judge.model is not None and asks_by_batch(judge.model):
+                self.engine.submit_ahead(partial(self.judge, judge, fights, cases))
+        for judge in judges:
+            self.judge(judge, fights, cases)
 
     def judge(self, judge: Judge, fights: Sequence[Fight], cases: Sequence[Case]) -> None:
         """Has a judge do what it does: verdicts on battles, grades of answers; then frees its model."""

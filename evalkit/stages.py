@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from evalkit.engine import Budget, Engine, Job, NotSent, Outcome
+from evalkit.engine import Budget, Engine, Job, NotSent, Outcome, asks_by_batch
 from evalkit.errors import UserError
 from evalkit.models.base import ChatModel, Message, Request, sha256
 from evalkit.models.load import load_model, sampling
@@ -139,6 +140,7 @@ class PlanRun:
         ):
             self.engine = engine
             if "benchmark" in stages or "generate" in stages:
+                self._submit_ahead(stages)
                 self.answer_all(stages)
             if {"battle", "judge", "jury"} & set(stages):
                 self._enter("battle")
@@ -216,6 +218,14 @@ class PlanRun:
         self.ledger.finish_run(self.run_id, result.status, "; ".join(said))
 
     # -- answers --------------------------------------------------------------------------------------------
+
+    def _submit_ahead(self, stages: Sequence[Stage]) -> None:
+        """Has the batch jobs of all models underway before the first is waited for: each may take a day."""
+        for model, model_id in zip(self.models, self.model_ids, strict=True):
+            if asks_by_batch(model) and self.tasks:
+                self.engine.submit_ahead(partial(self._benchmark, model, model_id, self.tasks))
+            if asks_by_batch(model) and self.prompts and "generate" in stages:
+                self.engine.submit_ahead(partial(self._generate, model, model_id))
 
     def answer_all(self, stages: Sequence[Stage] = STAGES) -> None:
         """Benchmarks and own prompts, one model after the other, so that one set of weights is in memory at a time."""
@@ -307,9 +317,8 @@ class PlanRun:
         if "judge" in stages:
             self._enter("judge")
             waiting = asked_one_by_one(self.juries, self.judges)
-            for judge in self.judges:
-                if judge.name not in waiting:
-                    judging.judge(judge, there.fights, there.cases)
+            judges = [judge for judge in self.judges if judge.name not in waiting]
+            judging.judge_each(judges, there.fights, there.cases)
         if "jury" in stages:
             self._enter("jury")
             by_name = {judge.name: judge for judge in self.judges}

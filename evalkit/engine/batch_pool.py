@@ -31,6 +31,8 @@ _UNDELIVERED: dict[str, tuple[FailureKind, str]] = {
     "failed": ("bad_request", "was refused as a whole"),
 }
 
+AHEAD = NotSent("missing", "submitted ahead, and not waited for")
+
 T = TypeVar("T")
 
 
@@ -63,6 +65,8 @@ class BatchPool:
         crashed: Called with an exception that is no RequestFailed.
         say: Says a sentence to the user.
         note: Shows how far the jobs are.
+        set_aside: Keys of requests that were submitted ahead; their dollars are set aside already.
+        ahead: Submit, and wait for nothing: every call is then finished as not sent.
     """
 
     def __init__(
@@ -78,11 +82,15 @@ class BatchPool:
         crashed: Callable[[BaseException], None],
         say: Callable[[str], None],
         note: Callable[[str], None],
+        set_aside: set[str],
+        ahead: bool,
     ) -> None:
         self.model, self.ledger, self.run_id, self.model_id, self.limits = model, ledger, run_id, model_id, limits
         self.ready: deque[Call] = deque()
         self._endpoint = model.settings.endpoint or ""
-        self._finished, self._stored, self._hungry, self._crashed = finished, stored, hungry, crashed
+        self._finished = finished if not ahead else lambda call, _: finished(call, AHEAD)
+        self._stored, self._hungry, self._crashed = stored, hungry, crashed
+        self._set_aside, self._ahead = set_aside, ahead
         self._say, self._note = say, note
         self._work: asyncio.Task[None] | None = None
         self._jobs: list[_Job] = []
@@ -128,7 +136,8 @@ class BatchPool:
             what = "batch" if len(going_on) == 1 else f"{len(going_on)} batches"
             shown = ", ".join(going_on[:3]) + (", ..." if len(going_on) > 3 else "")
             goes = "goes" if len(going_on) == 1 else "go"
-            self._say(f"{what} {shown} {goes} on at {self._endpoint}; the same command picks it up")
+            more = f", and the {len(self._set_aside)} requests submitted ahead" if self._set_aside else ""
+            self._say(f"{what} {shown} {goes} on at {self._endpoint}; the same command picks it up{more}")
 
     def _strike_off(self, over: list[tuple[_Job, str, list[str]]]) -> None:
         for job, status, left in over:
@@ -160,11 +169,15 @@ class BatchPool:
                 wanted |= mine
             else:
                 job = _Job(row, mine, row.provider_id)
+                known = self._set_aside.intersection(mine)
                 for call in mine.values():
                     call.attempts += 1
-                    self.limits.take(call)
+                    if call.key not in known:
+                        self.limits.take(call)
+                self._set_aside -= known
                 if job.provider_id:
-                    self._say(f"picking up batch {job.provider_id} of {row.n} requests, submitted {row.created_at}")
+                    if not known:
+                        self._say(f"picking up batch {job.provider_id} of {row.n} requests, submitted {row.created_at}")
                     self._follow(job)
                 else:
                     await self._create(job, row.file_id, maybe_there=True)
@@ -273,6 +286,11 @@ class BatchPool:
         return None
 
     def _follow(self, job: _Job) -> None:
+        if self._ahead:
+            self._set_aside.update(job.calls)
+            while job.calls:
+                self._finished(job.calls.popitem()[1], AHEAD)
+            return
         self._jobs.append(job)
         self._following.add(asyncio.ensure_future(self._wait_for(job, job.provider_id or "")))
 

@@ -44,13 +44,20 @@ class Drive:
     """Feeds jobs in chunks, so that a million of them are neither looked up nor held ready at once."""
 
     def __init__(
-        self, engine: Engine, model: ChatModel, jobs: Sequence[Job], limits: Limits, ceiling: int, label: str
+        self,
+        engine: Engine,
+        model: ChatModel,
+        jobs: Sequence[Job],
+        limits: Limits,
+        ceiling: int,
+        label: str,
+        ahead: bool = False,
     ) -> None:
         self.engine, self.model, self.jobs, self.limits = engine, model, jobs, limits
         self.settings: ModelSettings = model.settings
         self.name = self.settings.label or self.settings.name
         self.label, self.ceiling = label, ceiling
-        self.by_batch = asks_by_batch(model)
+        self.by_batch, self.ahead = asks_by_batch(model), ahead
         self.results: list[Outcome | None] = [None] * len(jobs)
         self.entries: dict[str, _Entry] = {}
         self.next_job = 0
@@ -61,7 +68,8 @@ class Drive:
 
     async def outcomes(self) -> list[Outcome]:
         """Runs everything; see `Engine.run`."""
-        loop, engine, progress = asyncio.get_running_loop(), self.engine, self.engine.progress
+        loop, engine = asyncio.get_running_loop(), self.engine
+        progress = None if self.ahead else engine.progress
         if not self.jobs:
             return []
         self.over: asyncio.Future[None] = loop.create_future()
@@ -129,6 +137,8 @@ class Drive:
             self._fail,
             lambda sentence: engine.say(f"{self.name}: {sentence}"),
             lambda text: progress.note(self.handle, text) if progress else None,
+            engine.set_aside,
+            self.ahead,
         )
 
     def _feed(self) -> None:
@@ -275,6 +285,8 @@ class Drive:
             self.over.set_result(None)
 
     def _advance(self, n: int, errors: int, cached: int, cost: float) -> None:
+        if self.ahead:  # all this comes again
+            return
         self.engine.done += n
         self.engine.errors += errors
         if self.engine.progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,10 @@ from evalkit.store import Ledger
 DEFAULT_CONCURRENCY = 256
 
 _log = logging.getLogger(__name__)
+
+
+class _Submitted(Exception):
+    """Ends a step that was done for its requests alone."""
 
 
 class Engine:
@@ -61,6 +65,9 @@ class Engine:
         self.warnings: dict[tuple[str, str], int] = {}
         """(model name, what its server ignored) -> number of answers."""
         self.done = self.total = self.errors = 0
+        self.set_aside: set[str] = set()
+        """Keys of requests submitted ahead, for which dollars are set aside."""
+        self._ahead = False
         requests, tokens = budget.requests_per_minute, budget.tokens_per_minute
         self._rates = (RateLimit(requests) if requests else None, RateLimit(tokens) if tokens else None)
         self._dollars = DollarLimit(budget.dollars, self._spent()) if budget.dollars is not None else None
@@ -76,16 +83,36 @@ class Engine:
             UserError: The ledger cannot be written, a dollar budget lacks a price, or the model cannot start.
             KeyboardInterrupt: Ctrl-C; what had been answered is stored.
         """
-        return self._loop_runner().run(self.arun(model, jobs, label=label))
+        outcomes = self._loop_runner().run(self.arun(model, jobs, label=label))
+        if self._ahead:
+            raise _Submitted
+        return outcomes
+
+    def submit_ahead(self, step: Callable[[], object]) -> None:
+        """Does a step up to its first `run`, whose jobs at a batch API are submitted and not waited for.
+
+        Each of several models' jobs may take a day: first submit them all, then do the steps in earnest.
+
+        Args:
+            step: Asks a model that is asked by batch; it is left with an exception.
+        """
+        self._ahead = True
+        try:
+            step()
+        except _Submitted:
+            return
+        finally:
+            self._ahead = False
 
     async def arun(self, model: ChatModel, jobs: Sequence[Job], *, label: str = "") -> list[Outcome]:
         """The same as `run` for callers inside an event loop; cancelling it is Ctrl-C."""
         limits = self._limits(model)
-        self.total += len(jobs)
+        self.total += 0 if self._ahead else len(jobs)
         ceiling = model.max_concurrency
         if model.settings.provider == "openai":
             ceiling = min(ceiling, self.budget.max_concurrency or DEFAULT_CONCURRENCY)
-        drive = Drive(self, model, jobs, limits, ceiling, label or model.settings.label or model.settings.name)
+        label = label or model.settings.label or model.settings.name
+        drive = Drive(self, model, jobs, limits, ceiling, label, self._ahead)
         try:
             return await drive.outcomes()
         finally:

@@ -92,7 +92,7 @@ def test_killed_while_answers_and_verdicts_are_at_the_endpoint(tmp_path: Path, e
         code, said = Run(plan, environment).end()
         assert code == 0, said
         assert "judge: picking up batch batch_2 of 24 requests" in said
-        assert [job.total for job in server.jobs.values()] == [12, 24]
+        assert server.sizes == [12, 24]
         assert len(server.live) == 12 and len(server.bought) == 48 and not server.bought_twice
     assert value(tmp_path, "SELECT count(*) FROM verdict WHERE winner IS NOT NULL") == 24
     assert value(tmp_path, "SELECT count(*) FROM response WHERE error_kind IS NULL AND attempts = 1") == 48
@@ -100,6 +100,30 @@ def test_killed_while_answers_and_verdicts_are_at_the_endpoint(tmp_path: Path, e
     costs = "SELECT sum(cost) FROM run_cell JOIN model ON model.id = model_id WHERE name = "
     assert value(tmp_path, f"{costs}'a'") == pytest.approx(value(tmp_path, f"{costs}'b'") / 2)
     assert KEY not in (tmp_path / "e.db").read_bytes().decode("latin-1")
+
+
+def test_all_models_and_judges_are_underway_before_one_is_waited_for(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with BatchServer(answer, key=KEY) as server:
+        by_batch = {"base_url": server.url, "batch": True}
+        models = [{"model": f"openai/{name}", "name": name, **by_batch} for name in ("a", "b")]
+        judges = [
+            {"name": name, "model": {"model": "openai/judge", "name": name, "sampling": {"seed": seed}, **by_batch}}
+            for seed, name in enumerate(("j", "k"))
+        ]
+        server.held = {"batch_1", "batch_3"}
+        run = Run(write(tmp_path, server.url, models=models, judges=judges), environment)
+        run.until(lambda: server.count("GET", "/v1/batches/batch_1") > 0)
+        assert server.sizes == [12, 12]
+        server.held.discard("batch_1")
+        run.until(lambda: server.count("GET", "/v1/batches/batch_3") > 0)
+        assert server.sizes == [12, 12, 24, 24]
+        server.held.clear()
+        code, said = run.end()
+        assert code == 0, said
+        assert len(server.jobs) == 4 and not server.bought_twice
+    assert value(tmp_path, "SELECT count(*) FROM verdict WHERE winner IS NOT NULL AND response_id IS NOT NULL") == 48
 
 
 def test_a_dry_run_counts_the_batch_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_a_batch_answer_serves_a_live_run_and_the_other_way_round(bench: Bench) 
         first = drive(bench, server, texts(6), live=True)
         assert len(server.live) == 3
         second = drive(bench, server, texts(8))
-        assert [job.total for job in server.jobs.values()] == [3, 2]
+        assert server.sizes == [3, 2]
         assert not server.bought_twice
     assert [o.cached for o in first] == [True] * 3 + [False] * 3
     assert [o.cached for o in second] == [True] * 6 + [False] * 2
@@ -201,7 +201,7 @@ def test_a_job_that_does_not_complete(bench: Bench, final: str, kind: str, words
         server.final = "completed"
         again = drive(bench, server, texts(10))
         assert all(o.reply for o in again) and sum(o.cached for o in again) == kept
-        assert [job.total for job in server.jobs.values()] == [10, 10 - kept]
+        assert server.sizes == [10, 10 - kept]
         assert not server.bought_twice
     assert open_jobs(bench) == 0
 
@@ -220,7 +220,7 @@ def test_refused_parameters_are_left_out_of_a_second_job(bench: Bench) -> None:
     requests = [request("plain", sampling=Sampling()), *(request(t, sampling=drawn) for t in ("a", "b"))]
     with BatchServer(answer) as server:
         outcomes = drive(bench, server, requests)
-        assert [job.total for job in server.jobs.values()] == [3, 2, 2] and not server.bought_twice
+        assert server.sizes == [3, 2, 2] and not server.bought_twice
         last = json.loads(server.files[server.jobs["batch_3"].file][1].splitlines()[0])["body"]
         assert last["max_completion_tokens"] == 9 and "temperature" not in last
         # A later run knows no corrections, but asks for nothing.
@@ -259,7 +259,7 @@ def test_a_budget_is_set_aside_before_a_job_is_submitted(bench: Bench) -> None:
     """About $0.09 is the estimate for a request at half price and $0.02 what it costs."""
     with BatchServer() as server:
         first = drive(bench, server, texts(10), budget=Budget(dollars=0.5))
-        sizes = [job.total for job in server.jobs.values()]
+        sizes = server.sizes
         assert sizes[0] == 5 and sizes == sorted(sizes, reverse=True) and sum(sizes) == 10
         assert all(o.reply for o in first)
         tight = drive(bench, server, [f"more {i}" for i in range(20)], budget=Budget(dollars=0.5))
@@ -421,7 +421,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(bench: Bench) -> None:
         # Another run that asks for more: what is at the endpoint already is not asked again.
         run_id = bench.ledger.start_run("other", {}, seed=1, environment={})
         outcomes = drive(bench, server, texts(6), progress=told, run_id=run_id)
-        assert [job.total for job in server.jobs.values()] == [4, 2] and not server.bought_twice
+        assert server.sizes == [4, 2] and not server.bought_twice
     assert all(o.reply for o in outcomes) and open_jobs(bench) == 0
     assert any("picking up batch batch_1 of 4 requests" in said for said in told.said)
 
@@ -449,3 +449,30 @@ def test_a_job_left_open_with_all_its_answers_stored_is_struck_off(bench: Bench)
             connection.exec_driver_sql("UPDATE batch SET finished_at = NULL")
         assert all(isinstance(o.result, Reply) for o in drive(bench, server, ["new"]))
     assert open_jobs(bench) == 0
+
+
+def test_several_models_are_submitted_before_the_first_is_waited_for(bench: Bench) -> None:
+    """What the first set aside counts when the second submits, and once only when it is waited for."""
+    told = Told()
+    with BatchServer() as server:
+        settings = [ModelSettings("openai", name, endpoint=server.url) for name in ("one", "two")]
+        models = [BatchModel(s) for s in settings]
+        prices = Prices(tuple(Price(s.name, 1000.0, 10_000.0, batch_discount=0.5) for s in settings))
+        ids = bench.ledger.add_models(settings)
+        dataset_id, item_ids = bench.ledger.add_dataset("d", [Item(request(t).messages) for t in texts(4)])
+        asked = list(zip(item_ids, map(request, texts(4)), strict=True))
+        jobs = [[Job(i, item_id, dataset_id, r) for item_id, r in asked] for i in ids]
+        budget = Budget(dollars=0.6)  # seven requests at their estimate of $0.0855
+        with Engine(bench.ledger, bench.run_id, budget=budget, prices=prices, progress=told) as engine:
+            for model, its in zip(models, jobs, strict=True):
+                engine.submit_ahead(lambda model=model, its=its: engine.run(model, its))  # type: ignore[misc]
+            assert server.sizes == [4, 3]
+            assert not any(path.startswith("/v1/batches/") for _, path in server.requests)
+            assert engine.counts() == (0, 0, 0) and bench.count("SELECT count(*) FROM response") == 0
+            outcomes = [engine.run(model, its) for model, its in zip(models, jobs, strict=True)]
+            for model in models:
+                engine.release(model)
+        assert server.sizes == [4, 3, 1] and not server.bought_twice
+    assert all(o.reply for model in outcomes for o in model)
+    assert engine.counts() == (8, 8, 0) and engine.set_aside == set() and open_jobs(bench) == 0
+    assert not any("picking up" in said for said in told.said)

@@ -143,6 +143,11 @@ class BatchServer:
     def bought_twice(self) -> list[str]:
         return [body for body, n in self.bought.items() if n > 1]
 
+    @property
+    def sizes(self) -> list[int]:
+        """Requests in each job's file."""
+        return [self.files[job.file][1].count(b"\n") for job in self.jobs.values()]
+
     def count(self, method: str, path: str) -> int:
         return self.requests.count((method, path))
 
