@@ -20,7 +20,7 @@ _CONTEXT = re.compile(
 )
 _REFUSED = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|extra inputs|deprecated"
-    r"|does not recognize|invalid (argument|parameter)",
+    r"|does not recognize|invalid (argument|parameter)|unavailable",
     re.IGNORECASE,
 )
 _TOO_MANY = re.compile(r"too (long|many)|at most|max(imum)? ", re.IGNORECASE)  # OpenAI takes four stop strings
@@ -36,6 +36,7 @@ _DROPPABLE: tuple[str, ...] = (
     "frequency_penalty",
 )
 _DROPPABLE += ("repetition_penalty", "continue_final_message", "add_generation_prompt")
+_DROPPABLE_IN_CHATS = ("response_format", "logprobs", "top_logprobs")  # who asks can read the answer without
 
 
 def redact(text: str, key: str | None) -> str:
@@ -111,7 +112,7 @@ def refused_parameter(reply: HTTPReply, payload: Mapping[str, Any]) -> tuple[str
     if reply.status not in (400, 422):
         return None
     detail, _ = _detail(reply, None, limit=2000)
-    for name in (*_RENAMED, *_DROPPABLE):
+    for name in (*_RENAMED, *_DROPPABLE, *(_DROPPABLE_IN_CHATS if "messages" in payload else ())):
         if name not in payload or not re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", detail):
             continue
         if _REFUSED.search(detail) or (name == "stop" and _TOO_MANY.search(detail)):

@@ -86,6 +86,8 @@ def correct(payload: Mapping[str, Any], corrections: Mapping[str, str | None]) -
     if not corrections:
         return dict(payload)
     names = {name: corrections.get(name, name) for name in payload}
+    if names.get("logprobs", "") is None:
+        names.pop("top_logprobs", None)  # refused without the other
     return {new: payload[name] for name, new in names.items() if new is not None}
 
 

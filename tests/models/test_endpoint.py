@@ -183,6 +183,24 @@ def test_a_reasoning_model_is_corrected_once_and_remembered() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "refused", "says"),
+    [
+        ({"response_schema": {"type": "object"}}, "response_format", "This response_format type is unavailable now"),
+        ({"logprobs": 5}, "logprobs", "logprobs are not supported with this model"),
+        ({"logprobs": 5}, "top_logprobs", "Unknown parameter: 'top_logprobs'"),
+    ],
+)
+def test_a_server_without_schemas_or_log_probabilities_is_asked_without(
+    asked: dict[str, Any], refused: str, says: str
+) -> None:
+    script = Script(lambda payload: error(400, says) if refused in payload else Answer(chat("ok")))
+    reply = ask(script, user(**asked))
+    assert reply.text == "ok" and f"the server refuses `{refused}`: left out" in reply.warnings
+    assert len(script.got) == 2
+    assert "top_logprobs" not in script.got[-1]
+
+
 def test_more_stop_strings_than_the_server_takes_are_applied_here() -> None:
     def four(payload: dict[str, Any]) -> Answer:
         if len(payload.get("stop", ())) > 4:
