@@ -67,7 +67,7 @@ def load_criteria(given: Sequence[str | Mapping[str, Any] | Criterion]) -> tuple
 @cache
 def criterion_sets() -> Mapping[str, tuple[Criterion, ...]]:
     """Returns the sets in judges/criteria: file name without ending to criteria."""
-    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.yaml"), key=lambda p: p.stem != "standard")}
 
 
 def _known(name: str) -> tuple[Criterion, ...]:
