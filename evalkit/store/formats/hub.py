@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from evalkit.errors import UserError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(name: str, split: str, folder: Path) -> Path:
@@ -19,9 +22,11 @@ def fetch(name: str, split: str, folder: Path) -> Path:
         UserError: No revision is given, the hub cannot be reached, or it has no such set, revision or split.
     """
     repository, _, revision = name.partition("@")
-    if not revision:
+    if not COMMIT.fullmatch(revision):
         raise UserError(
-            f"{name}: there is no such file; for a set on the hub pin its revision, a commit: {name}@REVISION", code=2
+            f"{name}: there is no such file; a set on the hub needs a pinned revision, the 40 digits of a commit (a "
+            f"branch or tag may move): {repository}@REVISION",
+            code=2,
         )
     try:
         import datasets

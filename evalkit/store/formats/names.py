@@ -21,6 +21,7 @@ from evalkit.store.rows import AnnotatorKind, Item, ResponseRow
 from evalkit.store.schema import Annotator, Dataset, DatasetItem, Response
 from evalkit.store.schema import Item as ItemTable
 from evalkit.store.write_responses import recorded_body
+from evalkit.store.write_runs import add_annotator
 from evalkit.store.writing import chunks, ids_by_hash
 
 Place = tuple[int, int, int, int]
@@ -76,10 +77,11 @@ def annotators_by_name(
     """
     with ledger.engine.connect() as connection:
         known = {name: key for key, name in annotator_names(connection).items()}
-    return {
-        one: known[one] if one in known else ledger.add_annotator(*one, definitions.get(one[1], NOTHING))
-        for one in dict.fromkeys(wanted)
-    }
+    new = [one for one in dict.fromkeys(wanted) if one not in known]
+    if new:
+        with ledger.write() as connection:  # in one transaction: an arena has thousands of voters
+            known |= {one: add_annotator(connection, *one, definitions.get(one[1], NOTHING)) for one in new}
+    return {one: known[one] for one in wanted}
 
 
 def imported_items(connection: sa.Connection, dataset: str | None = None) -> dict[str, set[int]]:
@@ -145,17 +147,23 @@ def join_items(ledger: Ledger, items: Sequence[Item], dataset: str | None = None
     with ledger.write() as connection:
         imported = imported_items(connection, dataset)
         by_hash = ids_by_hash(connection, ItemTable, [i.hash for i in items] + [i.name for i in items])
-        for item in items:
-            known = [by_hash[item.name]] if item.name in by_hash else sorted(imported.get(item.name, ()))
-            query = sa.select(ItemTable.id, ItemTable.messages, ItemTable.reference, ItemTable.tags)
-            for row in connection.execute(query.where(ItemTable.id.in_(known))):
-                content = Item(tuple(row[1]), row[2], row[3], name=item.name, split=item.split)
+        known = [
+            [by_hash[item.name]] if item.name in by_hash else sorted(imported.get(item.name, ())) for item in items
+        ]
+        stored: dict[int, Any] = {}
+        columns = (ItemTable.id, ItemTable.messages, ItemTable.reference, ItemTable.tags)
+        for chunk in chunks(sorted({one for ids in known for one in ids})):
+            query = sa.select(*columns).where(ItemTable.id.in_(chunk))
+            stored.update((row.id, row) for row in connection.execute(query))
+        for item, ids in zip(items, known, strict=True):
+            for row in (stored[one] for one in ids):
+                content = Item(tuple(row.messages), row.reference, row.tags, name=item.name, split=item.split)
                 full = _completed(content, item, item.name in by_hash)
                 if full is None:
                     continue
                 if full != content and not ids_by_hash(connection, ItemTable, [full.hash]):
                     new = {"hash": full.hash, "messages": [dict(m) for m in full.messages], "tags": dict(full.tags)}
-                    changed = sa.update(ItemTable).where(ItemTable.id == row[0])
+                    changed = sa.update(ItemTable).where(ItemTable.id == row.id)
                     connection.execute(changed.values(**new, reference=full.reference))
                 item = full
             joined.append(item)

@@ -78,7 +78,7 @@ def _annotator(
     kind = kind or given
     if kind is None:
         raise UserError(f"{row.path}: nothing says who preferred; add --annotator-kind human, or judge", code=2)
-    who = who or f"{Path(name).name}_{kind}s"
+    who = who or f"{Path(name.partition('@')[0]).name}_{kind}s"
     if kind == "judge":
         arena.judges[who] = {"published": name, "kind": "llm"}
     return kind, who
