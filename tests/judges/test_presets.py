@@ -132,7 +132,7 @@ def test_criteria_go_together_or_one_by_one(name: str) -> None:
 def test_what_is_asked_of_the_endpoint() -> None:
     requests = {n: p.request(material(p), p.groups(p.criteria)[0]) for n, p in PROMPTS.items()}
     with_logprobs = {name: request.logprobs for name, request in requests.items() if request.logprobs is not None}
-    assert with_logprobs == {"alpaca-eval-v1": 5, "g-eval-v1": 20}
+    assert with_logprobs == {"alpaca-eval-v1": 20, "g-eval-v1": 20}
     with_schema = {name for name, request in requests.items() if request.response_schema is not None}
     assert with_schema == {"pairwise-json-v1", "constitution-v1", "checklist-v1"}
     assert {request.sampling.temperature for request in requests.values()} == {0}
