@@ -10,7 +10,7 @@ from evalkit.report.html import UNIT, Axis, axis, environment, write_page
 from evalkit.report.reads import clip, finite
 from judges.calibration import Calibration
 from judges.columns import COLUMNS, GROUPS, Column, Figure, written
-from judges.recommendation import Recommendation
+from judges.recommendation import Recommendation, called
 from judges.scorecard import MIN_INSTANCES, ScorecardRow
 from judges.stand_in import ALPHA, POWER, StandIn
 from judges.stand_in import DEFINITION as STAND_IN
@@ -58,7 +58,8 @@ def render(found: Calibration, recommendation: Recommendation) -> str:
         shown={key: [c for c in COLUMNS if c.group == key and c.key not in ON_PEOPLE_ROW] for key in GROUPS},
         all_columns=COLUMNS,
         axes=_axes(found),
-        marks=lambda column, row: _mark(column, row),
+        marks={column.key: _mark(found, column) for column in COLUMNS if column.key not in ON_PEOPLE_ROW},
+        judge=called(found, found.judge),
         notes={key: _notes(found, key) for key in GROUPS},
         categories=_by_category(found),
         held_out=[row for row in held_out if row["figure"].measured],
@@ -82,7 +83,7 @@ def _axes(found: Calibration) -> dict[str, Axis]:
         elif column.unit == "points":
             cells = [row.figures[column.key] for row in found.scorecard.rows]
             reach = max([0.1, *(abs(x) for f in cells for x in (f.lower, f.upper) if x is not None)])
-            axes[column.key] = Axis(-reach, reach, (0.0,))
+            axes[column.key] = Axis(-1.1 * reach, 1.1 * reach, (0.0,))
         elif column.unit == "coefficient":
             cells = [row.figures[column.key] for row in found.scorecard.rows]
             below = min([0.0, *(x for f in cells for x in (f.lower,) if x is not None)])
@@ -90,10 +91,11 @@ def _axes(found: Calibration) -> dict[str, Axis]:
     return axes
 
 
-def _mark(column: Column, row: ScorecardRow) -> float | None:
+def _mark(found: Calibration, column: Column) -> float | None:
     """What a figure is held against: what people reach, or what a judge without the fault has."""
-    ceiling = {"agreement": "human_ceiling", "agreement_no_ties": "human_ceiling_no_ties"}
-    return row.figures[ceiling[column.key]].value if column.key in ceiling else column.mark
+    if column.group == "people":
+        return found.scorecard.humans.figures[column.key].value
+    return column.mark
 
 
 def _notes(found: Calibration, group: str) -> list[str]:

@@ -208,7 +208,7 @@ def _all_known(values: pd.Series[float]) -> float:
 
 
 def _texts(ledger: Ledger, judge: str, criterion: str, places: Sequence[Place]) -> dict[Place, Texts]:
-    """The texts of battles whose answers the ledger has."""
+    """The texts of battles whose questions the ledger has; an answer that it does not have is empty."""
     answer_a, answer_b = sa.orm.aliased(Response), sa.orm.aliased(Response)
     columns = (Battle.id, Battle.item_id, Battle.model_a_id, Battle.model_b_id, Battle.turn)
     query = sa.select(*columns, Item.messages, answer_a.text, answer_b.text).join(Item, Item.id == Battle.item_id)
@@ -223,9 +223,9 @@ def _texts(ledger: Ledger, judge: str, criterion: str, places: Sequence[Place]) 
         items = item_ids(connection, {row[1] for row in rows})
         found: dict[Place, tuple[int, str, str, str]] = {}
         for row in rows:
-            sides = sorted(((models[row[2]], row[6]), (models[row[3]], row[7])))
+            sides = sorted(((models[row[2]], row[6] or ""), (models[row[3]], row[7] or "")))
             place = (items[row[1]], sides[0][0], sides[1][0], row[4])
-            if place in places and sides[0][1] and sides[1][1]:
+            if place in places and row[5]:
                 found[place] = (row[0], _prompt(row[5], row[4]), sides[0][1], sides[1][1])
         me = [key for key, one in annotators.items() if one == ("judge", judge)]
         said = sa.select(Verdict.battle_id, Verdict.rationale).where(

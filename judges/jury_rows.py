@@ -74,11 +74,21 @@ def try_juries(
                 weights = dict(zip(judges, found.weight.tolist(), strict=True))
             jury = Jury(name, tuple(judges), aggregation, weights)  # type: ignore[arg-type]
             at = np.flatnonzero(part & (codes >= 0).any(axis=1))
+            if weights is not None:
+                likely[at] = _first_likelier(codes[at], np.array([weights[name] for name in judges]))
             for row in jury_verdicts(codes[at], at.tolist(), jury, 0, ""):
                 said[row.battle_id] = -1 if row.winner is None else ("model_a", "model_b", "tie").index(row.winner)
-                likely[row.battle_id] = np.nan if row.probability is None else row.probability
         made[name] = (said, likely)
     return compared, "", made
+
+
+def _first_likelier(codes: IntArray, weight: FloatArray) -> FloatArray:
+    """P(first model wins | one of them wins) under the weights, shape (battles,); rounded, so that equals are equal."""
+    import numpy as np
+    from scipy import special
+
+    lead = ((codes == 0) * weight).sum(axis=1) - ((codes == 1) * weight).sum(axis=1)
+    return np.asarray(special.expit(lead).round(6), dtype=np.float64)
 
 
 def with_juries(
@@ -95,8 +105,7 @@ def with_juries(
         battles = labels.battles.iloc[at].reset_index(drop=True)
         battles = battles.rename(columns={"first": "model_a", "second": "model_b"})
         known = {"annotator": name, "annotator_kind": "judge", "winner": words[said[at].astype(int)]}
-        # A jury's share of votes is a probability only where the votes were weighed for it.
-        parts.append(battles.assign(**known, probability=likely[at] if name == WEIGHTED else np.nan))
+        parts.append(battles.assign(**known, probability=likely[at]))
     return pd.concat([part.dropna(axis=1, how="all") for part in parts], ignore_index=True).reindex(
         columns=list(dict.fromkeys([*frame.columns, "probability"]))
     )

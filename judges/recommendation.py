@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Decision = Literal["keep", "drop", "unsettled"]
 QUESTIONS = 10
 SPLIT_OFTEN = 0.2
+NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +102,58 @@ def _headline(found: Calibration) -> str:
         for key in ("agreement", "agreement_no_ties")
     )
     together, categories = of_judge(found, found.judge)
-    who = found.judge if len(found.scorecard.rows) == 1 else f"{found.judge}, the best of all here,"
+    who = called(found, found.judge)
+    who = who if len(found.scorecard.rows) == 1 else f"{who}, the best here,"
     if not together.n:
-        how = f"How near {who} comes to people cannot be told: no battle has two human votes. It agrees with people"
+        how = f"How near {who} comes to people cannot be told, for no battle has two human votes. It agrees with people"
     elif together.lower <= 0:
         how = f"{who} agrees with people as often as people agree with each other, as far as the votes tell:"
     else:
-        how = f"{who} agrees with people {100 * together.gap:.0f} points less often than people agree with each other:"
-    sentences = [f"{how} in {with_ties} of all comparisons, and in {no_ties} where nobody says tie."]
-    yes, no, left = (
-        [one.category for one in categories if one.answer == answer] for answer in ("yes", "no", "too few votes")
-    )
-    epsilon = f"allowing it an epsilon of {found.facts.epsilon:g}"
-    if categories and len(left) == len(categories):
-        sentences.append(
-            f"In none of the {len(left)} categories are there votes enough to say whether it may stand in."
-        )
-    elif categories:
-        says = f"It may stand in for a person in {len(yes)} of {len(categories)} categories ({epsilon})"
-        says += f"; in {len(no)} it may not" if no else ""
-        says += f"; for {len(left)} there are too few votes to say" if left else ""
-        sentences.append(says + ".")
+        how = f"{who} agrees with people less often than people agree with each other:"
+    cells = categories or [together]
+    yes, no, left = ([c.category for c in cells if c.answer == answer] for answer in ("yes", "no", "too few votes"))
+    price = f"agreeing up to {100 * found.facts.epsilon:.0f} points less often than a person is taken as a fair price"
+    if len(left) == len(cells):
+        where = "There are too few votes to say whether it may stand in for a person"
+        where += f" in any of the {len(left)} categories." if categories else "."
+        if categories and together.answer == "yes":
+            where = (
+                f"On all battles together it stays within {100 * found.facts.epsilon:.0f} points of people, which is "
+                f"not shown for any of the {len(left)} categories alone: there are too few votes."
+            )
     else:
-        told = {"yes": f"It may stand in for a person, {epsilon}.", "no": "It may not stand in for a person."}
-        sentences.append(told.get(together.answer, "Whether it may stand in for a person, too few votes say."))
-    return " ".join(sentences)
+        parts = [f"It may stand in for a person {_in(yes, categories)} ({price})"] if yes else []
+        parts += [f"{'it' if yes else 'It'} may not {_in(no, categories)}"] if no else []
+        parts += [f"for {_few(left)} there are too few votes to say"] if left else []
+        where = "; ".join(parts) + "."
+    answer = "Yes." if len(yes) == len(cells) else "No." if len(no) == len(cells) else "Not shown."
+    if yes and len(yes) < len(cells):
+        answer = "Mostly." if 2 * len(yes) >= len(cells) else "In part."
+    first = f"{how[:1].upper()}{how[1:]}" if how.startswith("the ") else how
+    alt = row.figures["alt_test"]
+    if yes and alt.value is not None and not row.may_stand_in:
+        where += (
+            f" Person by person that is not shown yet: the alternative annotator test finds it no worse than "
+            f"{round(alt.value * alt.n)} of {alt.n} people, and half of them are needed."
+        )
+    return f"{answer} {first} in {with_ties} of all comparisons, in {no_ties} where nobody says tie. {where}"
+
+
+def called(found: Calibration, name: str) -> str:
+    """A judge's name in a sentence; the juries made here have an article."""
+    return f"the {name}" if name in (MAJORITY, WEIGHTED) and name in found.facts.juries else name
+
+
+def _in(names: Sequence[str], categories: Sequence[StandIn]) -> str:
+    if not categories:
+        return "here"
+    if len(names) == len(categories):
+        return "in every category"
+    return f"in {_few(names)}" if len(names) <= NAMED else f"in {len(names)} of {len(categories)} categories"
+
+
+def _few(names: Sequence[str]) -> str:
+    return _listed(names) if len(names) <= NAMED else f"{len(names)} others"
 
 
 def _advice(found: Calibration, row: ScorecardRow) -> Advice:
@@ -291,8 +319,8 @@ def _board(found: Calibration) -> str:
     moved = sum(a != b for a, b in zip(before, after, strict=True))
     order = "keeps the order of the models" if not moved else f"moves {moved} of {len(after)} models to another place"
     return (
-        f"Correcting the board of {found.judge} by the human verdicts on {board.n_labelled:,} of its {board.n:,} "
-        f"battles {order}. The largest change is that of {most['model']}, from {most['judge']:.0f} to "
+        f"Correcting the board of {called(found, found.judge)} by the human verdicts on {board.n_labelled:,} of its "
+        f"{board.n:,} battles {order}. The largest change is that of {most['model']}, from {most['judge']:.0f} to "
         f"{most['rating']:.0f} points. The judge's verdicts on the other battles weigh {board.power:.2f} in it (0: not "
         "at all, 1: in full)."
     )
@@ -304,13 +332,15 @@ def _questions(found: Calibration) -> list[OpenQuestion]:
     for one in [together, *categories]:
         if one.answer == "too few votes":
             what = "on the whole" if one.category == EVERYTHING else f"in {one.category}"
-            questions.append(_question(f"May {found.judge} stand in for people {what}?", one.more))
+            questions.append(_question(f"May {called(found, found.judge)} stand in for people {what}?", one.more))
     for pair in found.paired:
         if pair.p_value >= ALPHA:
-            questions.append(_question(f"Which agrees more with people, {pair.first} or {pair.second}?", pair.more))
+            questions.append(
+                _question(f"Which agrees more with people, {called(found, pair.first)} or {pair.second}?", pair.more)
+            )
     test = found.scorecard.alt_tests.get(found.judge)
     if test is not None and not test.passes:
-        questions.append(_each_person(found.judge, test))
+        questions.append(_each_person(called(found, found.judge), test))
     pairs = found.next.pairs
     left = pairs[~pairs["resolved"]]
     if len(left):

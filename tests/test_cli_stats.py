@@ -20,7 +20,7 @@ from evalkit.store.formats.generic import import_votes
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/schemas").glob("*.json")}
-PAGE = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
+PAGE = "\n".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("statistics", "calibration"))
 MODELS = ("atlas", "birch", "cedar", "delta")
 Command = Callable[..., Any]  # `in_process` of conftest.py
 
@@ -131,6 +131,9 @@ CASES = [
     ("audit", "audit judge_good --votes votes.csv --responses responses.csv --null-model delta"),
     ("audit", "audit judge_good --votes votes.csv --family atlas=tree --family judge_good=tree --model atlas"),
     ("audit", "audit careful-judge"),
+    ("calibrate", "judge calibrate --votes votes.csv --epsilon 0.1 --self judge_good=atlas --seed 1"),
+    ("calibrate", "judge calibrate --votes votes.csv --judges judge_coin --humans expert_[01]"),
+    ("calibrate", "judge calibrate --humans rules"),
     ("correlate", "correlate --scores scores.csv --reference arena --seed 2"),
     ("correlate", "correlate --scores scores.csv"),
     ("correlate", "correlate"),
@@ -262,6 +265,14 @@ WRONG = [
     ("agreement", 1, "name the reference with --annotators"),
     ("audit judge_good --votes votes.csv --family tree", 2, "--family 'tree' is not NAME=FAMILY"),
     ("audit nobody --votes votes.csv", 1, "the judge 'nobody' has no verdicts"),
+    ("judge calibrate --votes votes.csv --judges nobody", 2, "no judge fits 'nobody' on 'overall'"),
+    ("judge calibrate --votes votes.csv --humans nobody", 2, "name them with --humans PATTERN"),
+    ("judge calibrate --votes votes.csv --criterion taste", 2, "nobody judged 'taste'"),
+    ("judge calibrate --votes votes.csv --self judge_good", 2, "--self 'judge_good' is not JUDGE=MODEL"),
+    ("judge calibrate --votes votes.csv --report page.pdf", 2, "a name that ends in .html"),
+    ("judge calibrate --votes votes.csv --judges judge_coin --weights-out w.json", 1, "one judge alone makes no jury"),
+    ("judge calibrate --votes votes.csv --weights-out nowhere/w.json", 1, "nowhere/w.json cannot be written"),
+    ("judge calibrate", 2, "no human has voted on 'overall'"),
     ("correlate --scores scores.csv --reference taste", 2, "'taste' is no score column"),
     ("compare atlas nobody --grades grades.csv", 1, "no grade of the model 'nobody'"),
     ("compare atlas birch --cluster annotator", 2, "give --grades FILE"),
