@@ -28,7 +28,7 @@ def leaderboard(
     votes: Votes = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="Count only this judge's or voter's votes; several times; in a file also a pattern, gpt4_*."),
+        typer.Option(help="Count only this judge's or voter's votes; several times; or a pattern, gpt4_*."),
     ] = None,
     criterion: Annotated[
         str | None, typer.Option(help="What was judged; in a ledger by default overall, in a file all.")

@@ -194,13 +194,15 @@ def _errors(n: int) -> str:
 
 def print_board(board: Board) -> None:
     """Prints a leaderboard with what was done to get it."""
+    from evalkit.stats.votes import list_names
+
     rows = [
         printing.plain(row)
         | {"rank": str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}-{row.rank_high}"}
         for row in board.rows
     ]
     printing.print_table(
-        rows, BOARD, title=f"Leaderboard ({board.criterion}, by {', '.join(board.judges) or 'nobody'})"
+        rows, BOARD, title=f"Leaderboard ({board.criterion}, by {list_names(board.judges) or 'nobody'})"
     )
     if rows:
         printing.say(

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,8 +83,11 @@ def judges(connection: sa.Connection, criterion: str, names: Sequence[str] | Non
     Of several judges of one name the newest counts: a changed prompt or model is another judge. Humans of one name
     are one person, from whichever file.
 
+    Args:
+        names: Names, or patterns of names such as expert_*.
+
     Raises:
-        UserError: A name that no annotator with verdicts has.
+        UserError: A name that no annotator with verdicts has, or a pattern that fits none.
     """
     voted = sa.select(Tally.annotator_id).where(Tally.criterion == criterion).distinct()
     query = sa.select(Annotator.id, Annotator.kind, Annotator.name, Annotator.definition)
@@ -101,11 +105,15 @@ def judges(connection: sa.Connection, criterion: str, names: Sequence[str] | Non
     if names is None:
         return sorted(everyone, key=lambda judge: judge.id)
     known = dict.fromkeys(judge.name for judge in everyone)
+    chosen: dict[Judge, None] = {}
     for name in names:
-        if name not in known:
+        fitting = [judge for judge in everyone if judge.name == name]
+        fitting = fitting or [judge for judge in everyone if fnmatchcase(judge.name, name)]
+        if not fitting:
             there = f"there are: {', '.join(list(known)[:10])}" if known else "there are none"
             raise UserError(f"no judge {name!r} has given verdicts on {criterion!r}; {there}", code=2)
-    return [judge for name in dict.fromkeys(names) for judge in everyone if judge.name == name]
+        chosen |= dict.fromkeys(fitting)
+    return list(chosen)
 
 
 def clip(text: Any, limit: int) -> str:
