@@ -23,7 +23,9 @@ from evalkit.store.rows import BatchRow
 POLL_SECONDS = 1.0
 POLL_GROWTH = 1.5
 POLL_SECONDS_AT_MOST = 60.0
-PATIENCE_SECONDS = 600.0  # with an endpoint that does not answer; the job goes on meanwhile
+PATIENCE_SECONDS = 600.0  # with refusals that may pass, such as 429
+PATIENCE_SECONDS_DOWN = 15.0  # with an endpoint that cannot be reached
+PATIENCE_SECONDS_WAITING = 3600.0  # while a job goes on there
 _UNDELIVERED: dict[str, tuple[FailureKind, str]] = {
     "completed": ("malformed", "is complete, but without a result for this request"),
     "expired": ("timeout", "expired before this request was answered"),
@@ -259,7 +261,7 @@ class BatchPool:
         async def create() -> BatchState:
             nonlocal maybe_there, refused
             if maybe_there:
-                state = await self.model.find(row.token, datetime.fromisoformat(row.created_at).timestamp())
+                state = await self._found(row)
                 if state is not None:
                     return state
             maybe_there = True  # from here on an answer may be lost and the job be there
@@ -285,6 +287,14 @@ class BatchPool:
         self._follow(job)
         return None
 
+    async def _found(self, row: BatchRow) -> BatchState | None:
+        try:
+            return await self.model.find(row.token, datetime.fromisoformat(row.created_at).timestamp())
+        except RequestFailed as failure:
+            if failure.kind not in ("not_found", "bad_request", "unsupported"):
+                raise
+            return None  # an endpoint that lists no jobs
+
     def _follow(self, job: _Job) -> None:
         if self._ahead:
             self._set_aside.update(job.calls)
@@ -298,7 +308,7 @@ class BatchPool:
         pause = POLL_SECONDS
         try:
             while True:
-                state = await self._insist(lambda: self.model.retrieve(provider_id))
+                state = await self._insist(lambda: self.model.retrieve(provider_id), waiting=True)
                 job.done = state.done
                 if state.status != job.status:
                     job.status = state.status
@@ -325,7 +335,7 @@ class BatchPool:
         with tempfile.TemporaryFile() as file:
             for file_id in state.files:
                 start = file.tell()
-                await self._insist(partial(self.model.fetch, file_id, file, start))
+                await self._insist(partial(self.model.fetch, file_id, file, start), waiting=True)
             async for line in lines(file):
                 call = job.calls.pop(str(line.get("custom_id")), None)
                 if call is not None:
@@ -350,7 +360,7 @@ class BatchPool:
             result = failure
         self._finish(call, result)
 
-    async def _insist(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, step: Callable[[], Awaitable[T]], *, waiting: bool = False) -> T:
         """Tries a step again while that may help."""
         since, attempt = time.monotonic(), 0
         while True:
@@ -358,8 +368,12 @@ class BatchPool:
                 return await step()
             except RequestFailed as failure:
                 attempt += 1
-                if not failure.retryable or time.monotonic() - since > PATIENCE_SECONDS:
+                patience = PATIENCE_SECONDS_DOWN if failure.kind == "connection" else PATIENCE_SECONDS
+                if not failure.retryable or time.monotonic() - since > (
+                    PATIENCE_SECONDS_WAITING if waiting else patience
+                ):
                     raise
+                self._note(f"no answer ({failure.kind}), trying again")
                 await asyncio.sleep(backoff(attempt, failure.retry_after))
 
     def _fail(self, job: _Job, failure: RequestFailed) -> None:

@@ -124,7 +124,7 @@ class Drive:
         from evalkit.models.batch_api import BatchModel
 
         assert isinstance(self.model, BatchModel)
-        engine, progress = self.engine, self.engine.progress
+        engine, progress = self.engine, None if self.ahead else self.engine.progress
         return BatchPool(
             self.model,
             engine.ledger,

@@ -34,7 +34,8 @@ LIVE_COST = (10 * 1000.0 + 3 * 10_000.0) / 1e6
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_pool, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(batch_pool, "POLL_SECONDS_AT_MOST", 0.02)
-    monkeypatch.setattr(batch_pool, "PATIENCE_SECONDS", 0.5)
+    for name in ("PATIENCE_SECONDS", "PATIENCE_SECONDS_DOWN", "PATIENCE_SECONDS_WAITING"):
+        monkeypatch.setattr(batch_pool, name, 0.5)
     monkeypatch.setattr(batch_pool, "backoff", lambda attempt, after: 0.01)
 
 
@@ -289,6 +290,15 @@ def test_a_wrong_key_is_the_same_row_as_live(bench: Bench, monkeypatch: pytest.M
     assert "OPENAI_API_KEY is wrong" in answers(outcomes)[0] and "sk-" not in answers(outcomes)[0]
 
 
+def test_nobody_there_is_the_same_row_as_live(bench: Bench) -> None:
+    with BatchServer() as server:
+        pass
+    outcomes = drive(bench, server, texts(3))
+    assert {o.result.kind for o in outcomes if isinstance(o.result, RequestFailed)} == {"connection"}
+    assert "is the server running" in answers(outcomes)[0]
+    assert open_jobs(bench) == 0 and bench.count("SELECT errors FROM run_cell") == 3
+
+
 def test_troubles_on_the_way_are_sat_out(bench: Bench) -> None:
     """429s, server errors, a download that breaks off: nothing is submitted or bought twice."""
     seen: Counter[tuple[str, str]] = Counter()
@@ -311,6 +321,21 @@ def test_a_job_whose_creation_was_not_confirmed_is_found(bench: Bench) -> None:
         outcomes = drive(bench, server, texts(4))
         assert len(server.jobs) == 1 and server.count("GET", "/v1/batches") == 1
     assert all(o.reply for o in outcomes)
+
+
+def test_a_file_that_is_gone_when_its_job_is_to_be_created(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no list of jobs to look through: the run after the next one submits anew."""
+    with BatchServer() as server:
+        with monkeypatch.context() as patched, pytest.raises(asyncio.CancelledError):
+            patched.setattr(BatchModel, "create", _dies(BatchModel.create, after=False))
+            drive(bench, server, texts(3))
+        assert open_jobs(bench) == 1
+        server.files.clear()
+        server.fault = lambda method, path: 405 if (method, path) == ("GET", "/v1/batches") else None
+        lost = drive(bench, server, texts(3))
+        assert {o.result.kind for o in lost if isinstance(o.result, RequestFailed)} == {"not_found"}
+        assert all(o.reply for o in drive(bench, server, texts(3)))
+        assert len(server.jobs) == 1 and open_jobs(bench) == 0
 
 
 def test_an_endpoint_that_goes_silent_keeps_its_job(bench: Bench) -> None:
