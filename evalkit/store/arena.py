@@ -117,11 +117,13 @@ def all_battles(ledger: Ledger, datasets: Sequence[str] = (), *, voted: bool = F
         return {row[0]: BattleRow(*row[1:]) for row in connection.execute(query)}
 
 
-def judges_answers() -> sa.Select[int]:
-    """Returns a query of the ids of what judges answered: it is filed under datasets without items."""
-    link = schema.RunResponse
+def judges_answers() -> sa.CompoundSelect[int]:
+    """Returns a query of the ids of what judges answered: what is filed under datasets without items, or has verdicts
+    read from it."""
+    link, verdict = schema.RunResponse, schema.Verdict
     empty = sa.select(schema.Dataset.id).where(schema.Dataset.n == 0)
-    return sa.select(link.response_id).where(link.dataset_id.in_(empty))
+    read = sa.select(verdict.response_id).where(verdict.response_id.is_not(None))
+    return sa.union(sa.select(link.response_id).where(link.dataset_id.in_(empty)), read)
 
 
 def _probes() -> sa.Select[int]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from evalkit.errors import UserError
+from evalkit.store.arena import judges_answers
 from evalkit.store.formats.names import annotator_names, item_ids
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
@@ -79,8 +80,7 @@ def answers(ledger: Ledger) -> Iterator[Given]:
         *(Response.id, Response.item_id, Response.model_id, Response.sample, Response.turn, Response.text),
         *(Response.created_at, Item.messages, Item.tags),
     )
-    judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
-    query = sa.select(*columns).join(Item, Item.id == Response.item_id).where(Response.id.not_in(judging))
+    query = sa.select(*columns).join(Item, Item.id == Response.item_id).where(Response.id.not_in(judges_answers()))
     query = query.where(sa.func.coalesce(Response.error_kind, "") != "missing").order_by(Response.id).limit(PAGE)
     last = 0
     with ledger.engine.connect() as connection:

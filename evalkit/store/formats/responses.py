@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import sqlalchemy as sa
 
 from evalkit.models.base import FailureKind, Message, Reply, RequestFailed
+from evalkit.store.arena import judges_answers
 from evalkit.store.formats.names import (
     IMPORTED,
     import_run,
@@ -24,7 +25,7 @@ from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import Item
 from evalkit.store.schema import Item as ItemTable
-from evalkit.store.schema import Response, Verdict
+from evalkit.store.schema import Response
 from evalkit.store.writing import chunks
 
 if TYPE_CHECKING:
@@ -129,9 +130,8 @@ def ledger_lengths(ledger: Ledger) -> pd.DataFrame:
     """
     import pandas as pd
 
-    judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
     query = sa.select(Response.item_id, Response.model_id, Response.turn, sa.func.length(Response.text))
-    query = query.where(Response.id.not_in(judging), Response.error_kind.is_(None))
+    query = query.where(Response.id.not_in(judges_answers()), Response.error_kind.is_(None))
     with ledger.engine.connect() as connection:
         found = connection.execute(query).all()
         models, items = model_names(connection), item_ids(connection, {row[0] for row in found})
@@ -210,8 +210,11 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         *(Response.turn, Response.error_kind, Response.error, Response.finish_reason, Response.prompt_tokens),
         *(Response.completion_tokens, Response.seconds, Response.cost),
     )
-    judging = sa.select(Verdict.response_id).where(Verdict.response_id.is_not(None))
-    query = sa.select(*columns).join(ItemTable, ItemTable.id == Response.item_id).where(Response.id.not_in(judging))
+    query = (
+        sa.select(*columns)
+        .join(ItemTable, ItemTable.id == Response.item_id)
+        .where(Response.id.not_in(judges_answers()))
+    )
     query = query.order_by(Response.id).limit(PAGE)
     last = 0
     numbers: dict[tuple[int, int, int], int] = {}
