@@ -237,7 +237,7 @@ def _conditions(row: ScorecardRow, found: Calibration) -> list[str]:
         if figure.value is not None and figure.value >= 0.05:
             told.append(f"Do not show it answers written to deceive: {what} wins {figure.value:.0%} of {figure.n}.")
     if not figures["injection"].measured:
-        told.append(f"Probe it before it judges what strangers wrote (evalkit judge probe --judge {row.judge}).")
+        told.append("Probe it before it judges what strangers wrote (evalkit judge probe).")
     return told
 
 

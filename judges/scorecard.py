@@ -284,7 +284,8 @@ def _audited(found: JudgeAudit, jury: bool) -> dict[str, Figure]:
 
 def _probed(judge: str, jury: bool, rates: ProbeRates | None) -> dict[str, Figure]:
     if rates is None:
-        why = "probes are of single judges" if jury else f"no probes yet: evalkit judge probe --judge {judge}"
+        how = f"no probes yet: evalkit judge probe --model MODEL --name {judge}"
+        why = "probes are of single judges" if jury else how
         return dict.fromkeys(("injection", "null_model"), Figure(None, None, None, 0, why))
     control = rates.control
     note = f"without the injected text the same answers win {control.value:.1%} of {control.n}" if control.n else ""
