@@ -137,7 +137,7 @@ def _print(found: Imported, title: str, json: bool) -> None:
 def export(
     kind: Annotated[str, typer.Argument(help=f"What to write: {', '.join(EXPORTS)}.")],
     file: Annotated[
-        Path, typer.Argument(help="CSV, JSONL, JSON or Parquet, by its ending; a folder for mt-bench, ....")
+        Path, typer.Argument(help="CSV, JSONL, JSON or Parquet, by its ending; a folder for mt-bench and alpaca-eval.")
     ],
     annotator: Annotated[
         str | None, typer.Option(help="Pattern of the names whose verdicts become preferences; by default all.")

@@ -113,6 +113,7 @@ def environment() -> SandboxedEnvironment:
     from markupsafe import Markup
 
     from evalkit import __version__
+    from evalkit.stats.votes import list_names
 
     made = SandboxedEnvironment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_visible
@@ -123,6 +124,7 @@ def environment() -> SandboxedEnvironment:
         score=lambda value: f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}",
         tick=lambda value: f"{value:g}",
         number=lambda value: f"{value:,}",
+        names=list_names,
         signed=lambda value: f"{value:+.2f}".replace("-", "−"),
         dollars=_dollars,
         duration=_duration,

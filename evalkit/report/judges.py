@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from evalkit.report.reads import Judge, Rate, finite, judges, run_models, run_row
+from evalkit.store.arena import PROBE
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import arrays
 from evalkit.store.schema import Battle, Tally, Verdict
@@ -89,7 +90,12 @@ def judge_table(ledger: Ledger, run_id: int | None = None, *, criterion: str = "
             here = set(connection.scalars(sa.select(Verdict.annotator_id).where(Verdict.run_id == run_id).distinct()))
             planned = {str(judge.get("name")) for judge in run["plan"].get("judges") or ()}
             found = [judge for judge in found if judge.id in here or judge.name in planned]
-        frames = {judge.id: verdicts(connection, [judge.id], criterion, models) for judge in found}
+        people = [judge for judge in found if judge.kind == "human"]
+        if len(people) > 1:  # they are voters, not judges to compare one by one
+            found = [judge for judge in found if judge.kind != "human"]
+            found.append(Judge(people[0].id, f"{len(people)} people", "human"))
+        ids = {judge.id: [judge.id] for judge in found} | {one.id: [p.id for p in people] for one in people[:1]}
+        frames = {judge.id: verdicts(connection, ids[judge.id], criterion, models) for judge in found}
     reference = next((judge for judge in found if judge.kind == "verifier"), None)
     rows = [
         _row(judge, frames[judge.id], frames[reference.id] if reference and judge != reference else None)
@@ -105,7 +111,9 @@ def judge_by_criterion(ledger: Ledger, judge: str) -> dict[str, JudgeRow]:
     """
     rows = {}
     with ledger.engine.connect() as connection:
-        for criterion in sorted(connection.scalars(sa.select(Tally.criterion).distinct())):
+        for criterion in sorted(
+            connection.scalars(sa.select(Tally.criterion).where(~Tally.criterion.startswith(PROBE)).distinct())
+        ):
             for found in judges(connection, criterion):
                 if found.name == judge and found.kind != "human":
                     rows[criterion] = _row(found, verdicts(connection, [found.id], criterion, None), None)
@@ -197,7 +205,7 @@ def _opinion(
     if judge.kind == "jury":
         return True, "The majority of its members."
     if judge.kind == "human":
-        return True, "A human's votes."
+        return True, "Votes of people."
     if not decisive:
         return False, "Calls every battle a tie, so it tells no two models apart: not used for the board."
     first = slot.first

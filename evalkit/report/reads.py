@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from evalkit.errors import UserError
 from evalkit.store.reading import model_names
-from evalkit.store.schema import Annotator, Dataset, Run, RunCell, Score, Tally
+from evalkit.store.schema import Annotator, Battle, Dataset, Run, RunCell, Score, Tally, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,16 @@ def run_row(connection: sa.Connection, run_id: int) -> sa.RowMapping:
 
 
 def run_models(connection: sa.Connection, run_id: int) -> dict[int, str]:
-    """Returns the names of a run's contestants, by id: a dataset without items holds a judge's answers."""
+    """Returns the names of a run's contestants, by id: those who answered, have scores, or were judged in it.
+
+    A dataset without items holds a judge's answers.
+    """
     cells = sa.select(RunCell.model_id).join(Dataset, Dataset.id == RunCell.dataset_id)
     ids = set(connection.scalars(cells.where(RunCell.run_id == run_id, Dataset.n > 0).distinct()))
     ids |= set(connection.scalars(sa.select(Score.model_id).where(Score.run_id == run_id).distinct()))
+    for side in (Battle.model_a_id, Battle.model_b_id):
+        judged = sa.select(side).join(Verdict, Verdict.battle_id == Battle.id).where(Verdict.run_id == run_id)
+        ids |= set(connection.scalars(judged.distinct()))
     return {key: name for key, name in model_names(connection).items() if key in ids}
 
 

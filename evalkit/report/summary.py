@@ -21,10 +21,12 @@ from evalkit.report.corrected import CorrectedTable, corrected_board
 from evalkit.report.facts import RunFacts, run_facts
 from evalkit.report.failures import Failures, failures
 from evalkit.report.judges import JudgeTable, judge_table
-from evalkit.report.reads import run_models
+from evalkit.report.reads import judges, run_models
 from evalkit.report.scores import ScoreTable, score_table
 from evalkit.store.ledger import Ledger
 from evalkit.store.schema import Verdict
+
+NAMED = 5  # of many models, in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,12 @@ def _board(ledger: Ledger, facts: RunFacts, judged: JudgeTable, models: list[int
         named = [name for name in juries if name == first.get("name", "jury")]
         used = named or [row.judge for row in single if row.judge in members]
     else:
-        used = [row.judge for row in single if row.usable]
-        used = juries[-1:] if juries and len(used) == len(single) else used
+        asked = [row for row in single if row.kind != "human"]  # people make a board where no judge does
+        used = [row.judge for row in asked if row.usable]
+        used = juries[-1:] if juries and len(used) == len(asked) else used
+    if not used and any(row.kind == "human" for row in single):
+        with ledger.engine.connect() as connection:
+            used = [one.name for one in judges(connection, judged.criterion) if one.kind == "human"]
     if not used and judged.rows:
         return None
     board = leaderboard(ledger, judges=used or None, criterion=judged.criterion, models=models)
@@ -112,6 +118,8 @@ def _board(ledger: Ledger, facts: RunFacts, judged: JudgeTable, models: list[int
 
 
 def _join(names: list[str]) -> str:
+    if len(names) > NAMED:
+        return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from small import answers, judge, run, settings
 
 from evalkit.errors import UserError
-from evalkit.report import benchmark_arena_correlation, board, leaderboard, score_table
+from evalkit.report import benchmark_arena_correlation, board, build_report, leaderboard, score_table
 from evalkit.report.judges import verdicts
 from evalkit.store import Ledger, ScoreRow
+from evalkit.store.formats.generic import import_votes
 from evalkit.store.schema import Tally
 
 BOTH = [("ab", "model_a"), ("ba", "model_a")]
@@ -174,3 +176,28 @@ def test_correlation_without_scores_says_so(ledger: Ledger) -> None:
     found = _board(ledger, {"m1": 8, "m2": 5})
     correlations = benchmark_arena_correlation(score_table(ledger, run(ledger)), found)
     assert correlations.rows == () and "no benchmark scores" in correlations.warnings[0]
+
+
+def test_a_board_of_imported_people_and_a_judge(tmp_path: Path) -> None:
+    lines = ["item_id,model_a,model_b,winner,annotator,annotator_kind,order"]
+    for item in range(12):
+        lines += [f"{item},x,y,{('model_a', 'model_b')[item % 3 == 0]},p{person},human," for person in range(3)]
+        lines += [f"{item},x,y,model_b,bot,judge,{order}" for order in ("ab", "ba")]
+    votes = tmp_path / "votes.csv"
+    votes.write_text("\n".join(lines) + "\n")
+    with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
+        import_votes(ledger, votes)
+        report = build_report(ledger, 1)
+        # The import's run has no answers: its contestants are those of its battles. Its judge makes the board alone.
+        assert report.board is not None
+        assert (report.board.judges, report.board.n) == (("bot",), 12)
+        assert [(row.judge, row.n) for row in report.judges.rows] == [("bot", 24), ("3 people", 36)]
+        assert leaderboard(ledger, judges=["p*"]).n == 36
+        with pytest.raises(UserError, match="no judge 'q\\*' has given verdicts"):
+            leaderboard(ledger, judges=["q*"])
+    votes.write_text("\n".join(line for line in lines if "judge," not in line) + "\n")
+    with Ledger.open(str(tmp_path / "people.db")) as ledger:
+        import_votes(ledger, votes)
+        report = build_report(ledger, 1)
+        assert report.board is not None
+        assert (report.board.judges, report.board.rows[0].model) == (("p0", "p1", "p2"), "x")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 
+from evalkit.store.arena import PROBE
 from evalkit.store.formats.columns import Layout, read_frame
 from evalkit.store.formats.names import (
     annotator_names,
@@ -150,6 +151,7 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         *(Grade.criterion, Grade.replicate, Grade.value, Grade.error),
     )
     query = sa.select(*columns).join(Response, Response.id == Grade.response_id).order_by(Grade.id).limit(PAGE)
+    query = query.where(~Grade.criterion.startswith(PROBE))
     last = 0
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)

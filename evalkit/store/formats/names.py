@@ -40,7 +40,8 @@ def import_run(ledger: Ledger, what: str, path: Path, *more: Path) -> Iterator[i
             while part := file.read(1 << 20):
                 digest.update(part)
     plan = {"import": what, "sha256": digest.hexdigest()}
-    run_id = ledger.start_run(f"import {what} {path.name}", plan, seed=0, environment={})
+    name = f"import {what}" if more else f"import {what} {path.name}"
+    run_id = ledger.start_run(name, plan, seed=0, environment={})
     try:
         yield run_id
     except BaseException as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import sqlalchemy as sa
 
+from evalkit.store.arena import PROBE
 from evalkit.store.formats.columns import Layout, read_frame
 from evalkit.store.formats.names import (
     annotator_names,
@@ -258,7 +259,8 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         *(Verdict.created_at, Item.tags, Verdict.error),
     )
     query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
-    query = query.order_by(Verdict.id).limit(PAGE)
+    # Probes are no votes on contestants.
+    query = query.where(~Verdict.criterion.startswith(PROBE)).order_by(Verdict.id).limit(PAGE)
     last = 0
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)
