@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_files, cli_judge, cli_look, cli_stats, cli_store, printing
+from evalkit import cli_app, cli_files, cli_judge, cli_look, cli_stats, cli_store, printing
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ cli_look.register(app)
 cli_files.register(app)
 cli_stats.register(app)
 cli_judge.register(app)
+cli_app.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Store = cli_look.Store

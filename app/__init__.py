@@ -1,0 +1,1 @@
+"""What people open: pages over one ledger, on Streamlit."""
