@@ -145,6 +145,33 @@ def _count(cell: list[int], orders: Mapping[str, tuple[int, str | None]], sign: 
     cell[-1] += sign * (len(orders) - len(winners))
 
 
+def remove_verdict(connection: sa.Connection, verdict_id: int) -> None:
+    """Takes a verdict away and keeps `tally` exact.
+
+    Raises:
+        KeyError: There is no such verdict.
+    """
+    columns = (Verdict.battle_id, Verdict.annotator_id, Verdict.criterion, Verdict.replicate)
+    unit = connection.execute(sa.select(*columns).where(Verdict.id == verdict_id)).first()
+    if unit is None:
+        raise KeyError(f"verdict {verdict_id}")
+    places = (Battle.turn, Battle.model_a_id, Battle.model_b_id)
+    turn, *pair = connection.execute(sa.select(*places).where(Battle.id == unit[0])).one()
+    same = [column == value for column, value in zip(columns, unit, strict=True)]
+    found = connection.execute(sa.select(Verdict.order_shown, Verdict.id, Verdict.winner).where(*same))
+    orders = {order: (number, winner) for order, number, winner in found}
+    cell = [0] * len(OUTCOMES)
+    _count(cell, orders, -1)
+    _count(cell, {order: one for order, one in orders.items() if one[0] != verdict_id}, 1)
+    connection.execute(sa.delete(Verdict).where(Verdict.id == verdict_id))
+    add_up(connection, Tally, {(unit[2], pair[0], pair[1], unit[1], turn): cell})
+    # No row of zeros: whoever has a row in the tally is taken to have voted.
+    counters = (Tally.wins_a, Tally.wins_b, Tally.ties, Tally.both_bad, Tally.errors)
+    of_cell = (Tally.criterion == unit[2], Tally.model_a_id == pair[0], Tally.model_b_id == pair[1])
+    of_voter = (Tally.annotator_id == unit[1], Tally.turn == turn)
+    connection.execute(sa.delete(Tally).where(*of_cell, *of_voter, *(counter == 0 for counter in counters)))
+
+
 def _check(row: VerdictRow) -> None:
     if (row.winner is None) == (row.error is None):
         raise ValueError(f"a verdict has either a winner or an error: {row}")

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from evalkit.errors import UserError
-from evalkit.store import database, schema
+from evalkit.store import database, schema, schema_app
 
 
 def upgrade(url: str) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def create(engine: sa.Engine, where: str) -> None:
     """
     with database.transaction(engine, threading.Lock(), where) as connection:
         if database.found_version(connection, where) is None:  # else another process was quicker
-            schema.Base.metadata.create_all(connection, checkfirst=False)
+            schema_app.Base.metadata.create_all(connection, checkfirst=False)
             column = "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
             connection.exec_driver_sql(f"CREATE TABLE alembic_version ({column})")
             connection.exec_driver_sql(f"INSERT INTO alembic_version (version_num) VALUES ('{schema.VERSION}')")

@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Column, Text
 
+from evalkit.store.migrations import app_0001
+
 revision = "0001"
 down_revision = None
 
@@ -420,3 +422,4 @@ def upgrade() -> None:
         ],
         unique=True,
     )
+    app_0001.upgrade()
