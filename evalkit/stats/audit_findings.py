@@ -35,6 +35,7 @@ TIES = "calls nearly every battle a tie"
 FIRST = "picks the answer shown first"
 SECOND = "picks the answer shown second"
 RANDOM = "decides at random"
+NEARLY_RANDOM = "decides little better than at random"
 LONGER = "prefers the longer answer whatever it says"
 SHORTER = "prefers the shorter answer whatever it says"
 NULL = "a constant answer beats real ones"
@@ -52,7 +53,21 @@ CONSISTENT = "keeps to its verdicts; there are no human votes to compare them wi
 UNSURE = "agrees with humans; the votes leave open whether as they do with each other"
 UNDECIDED = "too few verdicts to tell what it decides by"
 LEANS = (LEANS_SLOT, LEANS_LONGER, LEANS_SHORTER, LEANS_OWN)
-FAULTS = (UNREADABLE, TIES, FIRST, SECOND, RANDOM, LONGER, SHORTER, NULL, OBEYS, OPPOSITE, CHANCE, *LEANS)
+FAULTS = (
+    UNREADABLE,
+    TIES,
+    FIRST,
+    SECOND,
+    RANDOM,
+    NEARLY_RANDOM,
+    LONGER,
+    SHORTER,
+    NULL,
+    OBEYS,
+    OPPOSITE,
+    CHANCE,
+    *LEANS,
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,7 @@ def findings(
     not among those compared with humans.
 
     A fault is said where an interval lies wholly beyond its margin (`DOMINATES`, `BLIND`, `LEAN`, ...), a virtue
-    likewise. All intervals hold at once at `confidence`: Bonferroni over those that could be measured.
+    likewise. All intervals hold at once at `confidence` (Bonferroni).
 
     Args:
         own: The judge's verdicts.
@@ -150,10 +165,7 @@ def findings(
         probed: What won against good answers: poor ones with an injection, poor ones without, constant ones.
         confidence: Level of all together.
     """
-    names = [field.name for field in fields(_Numbers)]
-    once = _measure(own, tallies, ratio, null, itself, confidence)
-    count = sum(getattr(once, name).n > 0 for name in names)
-    level = 1.0 - (1.0 - confidence) / max(count, 1)
+    level = 1.0 - (1.0 - confidence) / len(fields(_Numbers))
     numbers = _measure(own, tallies, ratio, null, itself, level)
     found = _faults(numbers)
     for fault in _probe_faults(probed) if probed else ():
@@ -186,7 +198,11 @@ def _faults(m: _Numbers) -> list[tuple[str, str]]:
         (m.ties.lower > MOSTLY, TIES, f"{m.ties} of the verdicts that could be read"),
         (m.first.lower > DOMINATES, FIRST, wins),
         (m.first.upper < 1 - DOMINATES, SECOND, wins),
-        (coin, RANDOM, f"{_steady(m)}; it agrees {humans}" if m.agreement.n else _steady(m)),
+        (
+            coin,
+            NEARLY_RANDOM if m.content.lower > 0 else RANDOM,
+            f"{_steady(m)}; it agrees {humans}" if m.agreement.n else _steady(m),
+        ),
         (longer, LONGER, length),
         (shorter, SHORTER, length),
         (opposite and not (longer or shorter or by_slot or coin), OPPOSITE, f"it agrees {humans}"),
@@ -252,13 +268,14 @@ def _measure(
     failed = own.outcome == FAILED
     decided = (own.outcome == A_WINS) | (own.outcome == B_WINS)
     shown = own.shown_second >= 0
-    both_slots = len(np.unique((own.shown_second ^ own.turned)[shown])) > 1
+    order = (own.shown_second ^ own.turned)[shown]
+    both_slots = bool(len(order)) and order.min() != order.max()
     placed = np.flatnonzero(decided & shown & both_slots)
     first = (own.outcome == A_WINS) != (own.shown_second == 1)
     readable = np.flatnonzero(~failed)
     # A judge that falls for the constant answer alone is measured on the others.
     real = np.flatnonzero((tallies.first != null) & (tallies.second != null))  # all of them where there is no null
-    among = tallies.take(real)
+    among = tallies if len(real) == len(tallies.item) else tallies.take(real)
     agreement, behind = _with_humans(among, level)
     return _Numbers(
         _ratio(failed, np.ones(len(own)), own.item, level),
