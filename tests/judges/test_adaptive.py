@@ -31,12 +31,12 @@ def test_the_same_board_for_half_the_requests() -> None:
 
 def test_what_is_settled_is_right_as_often_as_it_says() -> None:
     arena = simulated(3, battles=2000, models=20)
-    found, asked = drive(arena, None, settled=0.9)
+    found, asked = drive(arena, None, settled=0.9, batch=200)
     assert found.settled.mean() > 0.98 and asked < 0.7 * arena.requests
     right = found.label == arena.whole(arena.labels)
     expected = found.posterior.max(axis=1).mean()
     assert right.mean() == pytest.approx(expected, abs=0.02)
-    certain, everything = drive(arena, None, settled=1.0)
+    certain, everything = drive(arena, None, settled=1.0, batch=200)
     assert (certain.label == arena.whole(arena.labels)).all() and asked < everything < arena.requests
 
 
@@ -111,7 +111,7 @@ def test_the_same_answers_lead_to_the_same_questions() -> None:
 def test_ten_thousand_battles_in_seconds() -> None:
     arena = simulated(5, battles=10_000, models=60)
     start = time.process_time()
-    drive(arena, None, batch=256)
+    drive(arena, None, batch=500)
     assert time.process_time() - start < 10
 
 
