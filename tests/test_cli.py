@@ -134,7 +134,7 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("report", "7"), "there is no run 7"),
         (("rescore", "7"), "there is no run 7"),
         (("runs", "--store", "none.db"), "there is no ledger none.db; name it with --store FILE or set EVALKIT_STORE"),
-        (("export", "answers", "x.csv"), "there is no kind 'answers' to import; kinds are: responses, grades"),
+        (("export", "answers", "x.csv"), "there is no kind 'answers' to export; kinds are: responses, grades"),
         (("export", "votes", "x.xls"), "unknown kind of file '.xls'; allowed are .csv, .jsonl, .parquet"),
         (("export", "votes", "no/such/x.csv"), "cannot be written"),
         (("import", "votes", "none.csv"), "there is no file or folder"),
