@@ -174,10 +174,10 @@ ASKS = "models: [{model: openai/m, base_url: 'http://127.0.0.1:9/v1'}]\nstore: n
         (ASKS % "" + "report: .\n", "report: '.' cannot be written: give the path of a file in a folder"),
         (ASKS % "" + "report: plan.yaml/r.html\n", "report: 'plan.yaml/r.html' cannot be written"),
         ((ASKS % "").replace("prompts: p.jsonl", "limit: 3"), "asks nothing of its models: give it benchmarks or"),
-        (ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n", "no judge prompt 'none'; there are: pair"),
+        (ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n", "no judge prompt 'none'; there are: alpaca-eval-v1"),
         (
             ASKS % "" + "judges: [{name: j, model: openai/x, prompt: bad.yaml}]\n",
-            "bad.yaml: messages: List should have",
+            "bad.yaml line 1: kind: this key must be given",
         ),
         (ASKS % "" + "benchmarks: [none.yaml]\n", "none.yaml: cannot be read: No such file"),
         (ASKS % ", tasks: [x]", "arena.tasks: 'x' is not among the plan's benchmarks: there are none"),
