@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import cli_corrected, cli_look, printing
+from evalkit import cli_corrected, cli_look, cli_protocol, printing
 from evalkit.cli_store import opened
 from evalkit.errors import UserError
 
@@ -72,6 +72,10 @@ def leaderboard(
         bool, typer.Option("--corrected", help="The judges' board beside the same corrected with the human votes.")
     ] = False,
     humans: Annotated[str, typer.Option(help="With --corrected: pattern of the humans' names.")] = "*",
+    protocol: Annotated[
+        Literal["alpaca-eval", "arena-hard"] | None, typer.Option(help="Win rates as this protocol makes them.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="With --protocol: the model that win rates are against.")] = None,
     seed: Seed = 0,
     store: cli_look.Store = cli_look.STORE,
     json: cli_look.Json = False,
@@ -82,6 +86,15 @@ def leaderboard(
         "interval": interval, "ranks": ranks, "prior": prior, "seed": seed,
     }  # fmt: skip
     only_files = {"--style": style, "--responses": responses, "--online-elo": online_elo}
+    if protocol is not None:
+        other = {**only_files, "--group-by": group_by, "--anchor": anchor, "--corrected": corrected or None}
+        wrong = [name for name, value in other.items() if value is not None]
+        if wrong:
+            raise UserError(f"--protocol is a board of its own; leave {wrong[0]} out", code=2)
+        cli_protocol.leaderboard(votes, store, judge, criterion, protocol, baseline, seed, json)
+        return
+    if baseline is not None:
+        raise UserError("--baseline says whom a protocol's win rates are against; give --protocol with it", code=2)
     if corrected:
         other = {**only_files, "--group-by": group_by}
         wrong = [name for name, value in other.items() if value is not None]

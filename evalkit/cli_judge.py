@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evalkit import cli_look, cli_store, printing
+from evalkit import cli_calibrate, cli_look, cli_probe, cli_store, printing
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,17 +18,14 @@ if TYPE_CHECKING:
     from evalkit.store import Ledger
 
 judge_app = typer.Typer(help="LLM judges: what there is, judging, their record, weak spots.", no_args_is_help=True)
-NEIGHBOURS = ("evalkit.cli_calibrate", "evalkit.cli_probe")
-"""Each has `register(judge_app)`, which adds its command to the group."""
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group to `evalkit`, with the commands of its other modules."""
     judge_app.command("list")(list_judges)
     judge_app.command("run")(run_judge)
-    for name in NEIGHBOURS:
-        if importlib.util.find_spec(name) is not None:
-            import_module(name).register(judge_app)
+    cli_calibrate.register(judge_app)
+    cli_probe.register(judge_app)
     app.add_typer(judge_app, name="judge")
 
 
@@ -83,7 +78,7 @@ def run_judge(
     replicates: Annotated[int | None, typer.Option(min=1, help="How often each question is asked; default 1.")] = None,
     battles: Annotated[int | None, typer.Option(min=1, help="So many battles, drawn with the seed.")] = None,
     answers: Annotated[int | None, typer.Option(min=1, help="So many answers, for a prompt that grades.")] = None,
-    name: Annotated[str | None, typer.Option(help="What tables call the judge; default the model.")] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call the judge; default model and prompt.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only what is on this dataset; several times.")] = None,
     voted: Annotated[bool, typer.Option("--voted", help="Only battles that a human has voted on.")] = False,
     base_url: Annotated[str | None, typer.Option("--base-url", help="Endpoint; default OPENAI_BASE_URL.")] = None,
@@ -104,7 +99,7 @@ def run_judge(
 
     plan = judge_run.judge_plan(
         {
-            "name": name or model or "verifier",
+            "name": name or judge_run.default_name(model, prompt),
             "kind": "verifier" if verifier else "llm",
             "prompt": prompt,
             "criteria": judge_run.criteria_of(criteria or ()),
@@ -141,8 +136,8 @@ def _print_judged(ledger: Ledger, plan: JudgePlan, done: Judged, json: bool) -> 
     from evalkit.report.judges import judge_by_criterion
     from evalkit.store import frames
 
-    verdicts = judge_by_criterion(ledger, plan.name)
-    grades = grade_means(ledger, judges=[plan.name])
+    verdicts = judge_by_criterion(ledger, plan.name) if done.battles else {}
+    grades = grade_means(ledger, judges=[plan.name]) if done.answers else ()
     cells = frames.run_cells(ledger, done.run_id)
     sums = {k: int(cells[k].sum()) for k in ("n", "errors", "cached", "unpriced", "prompt_tokens", "completion_tokens")}
     cost = float(cells["cost"].sum())

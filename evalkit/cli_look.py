@@ -144,7 +144,7 @@ def print_estimates(estimates: Sequence[Estimate], json: bool) -> None:
         return
     note = f" (no price known for {', '.join(unpriced)})" if unpriced else ""
     adaptive = [row["role"] for row in rows if row["at_most"]]
-    most = "at most " if adaptive else ""
+    most = "At most " if adaptive else ""
     printing.say(
         f"{most}{sum(r['requests'] for r in rows)} requests, at most {total:.2f} dollars{note}. Nothing was sent."
     )

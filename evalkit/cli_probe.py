@@ -34,7 +34,7 @@ def probe(
         list[str] | None,
         typer.Option("--criteria", "-c", help="Names or paths; it is probed on overall, else on the first."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What tables call the judge; default the model.")] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call the judge; default model and prompt.")] = None,
     questions: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
     base_url: Annotated[str | None, typer.Option("--base-url", help="Endpoint; default OPENAI_BASE_URL.")] = None,
     api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="Variable that holds the key.")] = None,
@@ -52,7 +52,8 @@ def probe(
     from evalkit.models.prices import Prices
 
     plan = judge_run.judge_plan(
-        {"name": name or model, "prompt": prompt, "criteria": judge_run.criteria_of(criteria or ())},
+        {"name": name or judge_run.default_name(model, prompt), "prompt": prompt,
+         "criteria": judge_run.criteria_of(criteria or ())},
         {"model": model, "name": name, "base_url": base_url, "api_key_env": api_key_env,
          "max_concurrency": max_concurrency, "batch": batch or None},
     )  # fmt: skip

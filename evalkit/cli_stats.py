@@ -132,7 +132,13 @@ def audit(
             lengths = ledger_lengths(ledger)
     frame = _votes(votes, store, [])
     found = audit_judge(
-        frame, judge, human=annotators, responses=lengths, model=model, null_model=null_model, families=families
+        *(frame, judge),
+        human=annotators,
+        responses=lengths,
+        model=model,
+        null_model=null_model,
+        probes=_probes(store, judge) if votes is None else None,
+        families=families,
     )
     if json:
         rows = {"rows": _records(found.frame())}
@@ -192,6 +198,20 @@ def _votes(path: Path | None, store: str, need: list[str]) -> pd.DataFrame:
     if votes.empty:
         raise UserError(f"nobody has voted in {store}; give --votes FILE, or judge battles first")
     return votes
+
+
+def _probes(store: str, judge: str) -> Any:
+    """Returns what the ledger knows of the judge's probes, those of the newest judge of that name."""
+    import sqlalchemy as sa
+
+    from evalkit.store.schema import Annotator
+    from judges.probes import probe_rates
+
+    with opened(store) as ledger:
+        with ledger.engine.connect() as connection:
+            named = sa.select(sa.func.max(Annotator.id)).where(Annotator.kind == "judge", Annotator.name == judge)
+            newest = connection.scalar(named)
+        return None if newest is None else probe_rates(ledger, newest)
 
 
 def _need_humans(frame: pd.DataFrame, annotators: str) -> None:

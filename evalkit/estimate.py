@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.answering import Assumed
 from evalkit.engine import Engine, Job, NotSent, Outcome, asks_by_batch
 from evalkit.errors import UserError
 from evalkit.models.base import ChatModel, ModelSettings, Reply, Request, request_key
 from evalkit.plan import Plan
-from evalkit.stages import Assumed, PlanRun
+from evalkit.stages import PlanRun
 from evalkit.store import Ledger, ResponseRow
 
 if TYPE_CHECKING:

@@ -76,6 +76,11 @@ def judge_plan(options: Mapping[str, Any], model: Mapping[str, Any] | None) -> J
     return plan
 
 
+def default_name(model: str | None, prompt: str | None) -> str:
+    """Returns what tables call a judge without a name: its model and prompt, or the verifier."""
+    return f"{model} {Path(prompt or 'pairwise-v1').stem}" if model else "verifier"
+
+
 def find(ledger: Ledger, judge: Judge, chosen: Chosen) -> tuple[list[Fight], list[Case], int]:
     """Reads what a judge is given: battles, or answers; and how many battles have no texts.
 
@@ -99,7 +104,7 @@ def find(ledger: Ledger, judge: Judge, chosen: Chosen) -> tuple[list[Fight], lis
             what = f"the ledger has {without} battles{where}, but not the answers: import the responses"
         else:
             what = f"there is no battle{where}{' that a human voted on' if chosen.voted else ''} to judge"
-        raise UserError(f"{what}; `evalkit import` and `evalkit run` bring battles into a ledger", code=2)
+        raise UserError(f"{what} (evalkit import --help)", code=2)
     return fights, cases, without
 
 

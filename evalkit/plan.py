@@ -22,6 +22,11 @@ class Part(BaseModel):
     )
 
 
+def _given(part: Part, key: str) -> bool:
+    """Whether a key has another value than its default: a plan that was stored has them all."""
+    return bool(getattr(part, key) != type(part).model_fields[key].default)
+
+
 class SamplingPlan(Part):
     """Sampling parameters; what is not given is left to the task, then to the provider (greedy for local models)."""
 
@@ -154,7 +159,7 @@ class JudgePlan(Part):
             raise ValueError("a judge of kind llm needs a model, one of kind verifier has none")
         if self.model is not None and self.model.system:
             raise ValueError("a judge's system prompt stands in its prompt file, not in its model")
-        asked = sorted(self.model_fields_set & {"prompt", "criteria", "orders", "replicates"})
+        asked = [key for key in ("criteria", "orders", "prompt", "replicates") if _given(self, key)]
         if self.kind == "verifier" and asked:
             raise ValueError(f"{asked[0]}: a verifier asks nobody, so it has none")
         return self
@@ -196,10 +201,10 @@ class JuryPlan(Part):
             off = sorted(set(self.members) ^ set(self.weights))
             if off:
                 raise ValueError(f"weights: {off[0]!r} must be among both the members and the weights")
-        if "truth" in self.model_fields_set and (self.aggregation != "weighted" or self.weights is not None):
+        if _given(self, "truth") and (self.aggregation != "weighted" or self.weights is not None):
             raise ValueError("truth: only for the aggregation weighted without weights, which learns them from it")
         if self.adaptive is not None:
-            if "aggregation" in self.model_fields_set:
+            if _given(self, "aggregation"):
                 raise ValueError("adaptive: such a jury weighs its members by itself; leave aggregation out")
             if len(self.members) < 2:
                 raise ValueError("adaptive: needs two members or more to choose from")

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from evalkit.engine import Budget, Engine, Job, NotSent, Outcome, asks_by_batch
+from evalkit.answering import answer_prompts
+from evalkit.engine import Budget, Engine, asks_by_batch
 from evalkit.errors import UserError
-from evalkit.models.base import ChatModel, Message, Request, sha256
+from evalkit.models.base import ChatModel, sha256
 from evalkit.models.load import load_model, sampling
 from evalkit.models.prices import Prices
 from evalkit.plan import JuryPlan, Plan
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 Stage = Literal["benchmark", "generate", "battle", "judge", "jury", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 PROMPTS = "arena prompts"
-
-
-class Assumed(NotSent):
-    """What a dry run takes for an answer that is not there yet."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("missing", "nothing is sent in a dry run")
-        self.text = text
 
 
 @dataclass(slots=True)
@@ -248,25 +241,9 @@ class PlanRun:
     def _generate(self, model: ChatModel, model_id: int) -> None:
         plan = self.plan.arena
         dataset_id, item_ids = self.ledger.add_dataset(PROMPTS, self.prompts, str(plan.prompts))
+        items = dict(zip(item_ids, self.prompts, strict=True))
         drawn = sampling(plan.sampling)
-        asked = dict(zip(item_ids, self.prompts, strict=True))
-        talks: dict[int, tuple[Message, ...]] = dict.fromkeys(asked, ())
-        for turn in range(1, max(len(arena.user_turns(item.messages)) for item in self.prompts) + 1):
-            talks = {i: (*said, *_next_turn(asked[i].messages, turn)) for i, said in talks.items()}
-            jobs = [
-                Job(model_id, item_id, dataset_id, Request(messages=messages, sampling=drawn), turn)
-                for item_id, messages in talks.items()
-            ]
-            label = f"{model.settings.label}: prompts" + (f", turn {turn}" if turn > 1 else "")
-            outcomes = self.engine.run(model, jobs, label=label)
-            self.result.not_sent += sum(o.response_id is None for o in outcomes)
-            # A conversation ends at its last turn, or where a turn has no answer.
-            said = dict(zip(talks, map(_text_of, outcomes), strict=True))
-            talks = {
-                item_id: (*messages, {"role": "assistant", "content": text})
-                for item_id, messages in talks.items()
-                if (text := said[item_id]) is not None and turn < len(arena.user_turns(asked[item_id].messages))
-            }
+        self.result.not_sent += answer_prompts(self.engine, model, model_id, dataset_id, items, drawn)
 
     # -- battles and judging --------------------------------------------------------------------------------
 
@@ -319,6 +296,8 @@ class PlanRun:
             waiting = asked_one_by_one(self.juries, self.judges)
             judges = [judge for judge in self.judges if judge.name not in waiting]
             judging.judge_each(judges, there.fights, there.cases)
+            for judge in (judge for judge in self.judges if judge.name in waiting):
+                judging.judge(judge, [], there.cases)
         if "jury" in stages:
             self._enter("jury")
             by_name = {judge.name: judge for judge in self.judges}
@@ -345,21 +324,6 @@ def _judges(plan: Plan) -> tuple[list[Judge], list[JuryPlan]]:
 
     judges = [load_judge(judge) for judge in plan.judges]
     return judges, jury_plans(plan.juries, judges)
-
-
-def _next_turn(messages: Sequence[Message], turn: int) -> tuple[Message, ...]:
-    """Returns what an item adds to a conversation at a turn: all up to its first question, then a user turn each."""
-    turns = arena.user_turns(messages)
-    if len(turns) == 1:
-        return tuple(messages)
-    head = tuple(m for m in messages if m["role"] != "user") if turn == 1 else ()
-    return (*head, {"role": "user", "content": turns[turn - 1]})
-
-
-def _text_of(outcome: Outcome) -> str | None:
-    if isinstance(outcome.result, Assumed):
-        return outcome.result.text
-    return outcome.reply.text if outcome.reply else None
 
 
 def rescore_run(ledger: Ledger, run_id: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evalkit.stats import CorrectedBoard, JuryComparison, NextBattles
     from evalkit.stats.battles import BattleLabels
-    from evalkit.stats.votes import FloatArray
+    from evalkit.stats.votes import FloatArray, IntArray
 
 EXAMPLES = 6
 
@@ -154,13 +154,13 @@ def calibrate(
     labels = battle_labels(frame)
     of_judges = sorted(frame.loc[frame["annotator_kind"] == "judge", "annotator"].unique())
     single = [name for name in of_judges if name not in evidence.juries]
-    people = np.array([i for i, name in enumerate(labels.annotators) if name not in set(of_judges)], dtype=np.int64)
+    people = _people(labels, of_judges)
     held_out, no_juries, made = try_juries(labels, people, single, seed)
     juries = tuple(name for name in of_judges if name in evidence.juries)
     if made is not None:
         frame = with_juries(frame, labels, made)
         labels = battle_labels(frame)
-        people = np.array([labels.annotators.index(name) for name in _people(frame)], dtype=np.int64)
+        people = _people(labels, of_judges, made)
         juries += tuple(made)
     known = evidence.known | {"juries": juries}
     card = scorecard(frame, criterion=criterion, epsilon=epsilon, confidence=confidence, seed=seed, **known)
@@ -208,8 +208,12 @@ def calibrate(
     )
 
 
-def _people(frame: pd.DataFrame) -> list[str]:
-    return sorted(frame.loc[frame["annotator_kind"] == "human", "annotator"].unique())
+def _people(labels: BattleLabels, *judges: Collection[str]) -> IntArray:
+    """Places of all who are none of these."""
+    import numpy as np
+
+    known = {name for names in judges for name in names}
+    return np.array([i for i, name in enumerate(labels.annotators) if name not in known], dtype=np.int64)
 
 
 def _categories(frame: pd.DataFrame, labels: BattleLabels) -> pd.Series[str] | None:

@@ -40,23 +40,27 @@ def try_juries(
 
     from evalkit.stats import compare_juries
     from evalkit.stats.stacking import stacked_weights
+    from evalkit.stats.votes import factorize
     from judges.jury import Jury, jury_verdicts
 
     if len(judges) < 2:
         return None, "one judge alone makes no jury", None
-    codes = labels.matrix(np.array([labels.annotators.index(name) for name in judges]))
+    places = np.array([labels.annotators.index(name) for name in judges])
+    codes = labels.matrix(places)
     counts = people_counts(labels, people)
     cast, top = counts.sum(axis=1), counts.argmax(axis=1)
     truth = np.where(cast == 0, -1, np.where(2 * counts.max(axis=1) > cast, top, TIE))
     usable = (truth >= 0) & (codes >= 0).any(axis=1)
-    items = labels.battles["item_id"].to_numpy(dtype=object)
-    if usable.sum() < FEWEST or len(set(items[usable])) < 4:
-        why = f"{int(usable.sum())} battles on {len(set(items[usable]))} items have verdicts of judges and of people"
+    items = factorize(labels.battles["item_id"])[0]
+    units = np.unique(items[usable])
+    if usable.sum() < FEWEST or len(units) < 4:
+        why = f"{int(usable.sum())} battles on {len(units)} items have verdicts of judges and of people"
         return None, f"{why}; {FEWEST} on 4 items are needed", None
-    compared = compare_juries(codes, truth, judges=judges, clusters=items, tie=TIE, n_labels=3, seed=seed)
-    units = sorted(set(items[usable]))
-    half = set(np.random.default_rng(seed).permutation(len(units))[: len(units) // 2].tolist())
-    first = np.isin(items, np.array([units[i] for i in half], dtype=object))
+    seen = np.unique(labels.battle[np.isin(labels.annotator, places)])
+    compared = compare_juries(
+        codes[seen], truth[seen], judges=judges, clusters=items[seen], tie=TIE, n_labels=3, seed=seed
+    )
+    first = np.isin(items, np.random.default_rng(seed).permutation(units)[: len(units) // 2])
     made: dict[str, tuple[FloatArray, FloatArray]] = {}
     everything = np.ones(len(items), dtype=np.bool_)
     for name, aggregation, parts in (

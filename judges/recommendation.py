@@ -98,14 +98,15 @@ def of_judge(found: Calibration, judge: str) -> tuple[StandIn, list[StandIn]]:
 def _headline(found: Calibration) -> str:
     row, people = found.scorecard.row(found.judge), found.scorecard.humans
     with_ties, no_ties = (
-        f"{_share(row.figures[key].value)} against {_share(people.figures[key].value)}"
+        _share(row.figures[key].value)
+        + (f" against {_share(people.figures[key].value)}" if people.figures[key].measured else "")
         for key in ("agreement", "agreement_no_ties")
     )
     together, categories = of_judge(found, found.judge)
     who = called(found, found.judge)
     who = who if len(found.scorecard.rows) == 1 else f"{who}, the best here,"
     if not together.n:
-        how = f"How near {who} comes to people cannot be told, for no battle has two human votes. It agrees with people"
+        how = f"How near {who} comes to people cannot be told, for no battle has two human votes. It agrees"
     elif together.lower <= 0:
         how = f"{who} agrees with people as often as people agree with each other, as far as the votes tell:"
     else:
@@ -164,11 +165,7 @@ def _advice(found: Calibration, row: ScorecardRow) -> Advice:
     conditions = tuple(_conditions(row, found))
     if row.verdict in fatal:
         return Advice(row.judge, "drop", f"It {row.verdict}. {row.findings[0] if row.findings else ''}".strip(), ())
-    gap = _points(together.gap, together.lower, together.upper)
-    numbers = (
-        f"on battles with two votes or more it agrees with a person in {_share(together.judge_agreement)}, people "
-        f"do so in {_share(together.people_agreement)}: {gap} points more"
-    )
+    numbers = _against_people(row, together)
     behind = next(
         (pair for pair in found.paired if pair.second == row.judge and pair.first in found.facts.judges), None
     )
@@ -177,7 +174,8 @@ def _advice(found: Calibration, row: ScorecardRow) -> Advice:
         does = "does" if len(smallest) == 1 else "do"
         reason = f"Without it nothing is lost: {_listed(smallest)} {does} as well as all judges together."
         return Advice(row.judge, "drop", reason + _versus(behind), conditions)
-    needed = [pair.first for pair in found.paired if pair.first in found.facts.juries and _better(pair)]
+    better = [pair for pair in found.paired if pair.first in found.facts.juries and _better(pair)]
+    needed = [pair.first for pair in sorted(better, key=lambda pair: -pair.difference)]
     if found.held_out is not None and needed:
         reason = f"The {needed[0]} needs it, which agrees with people more than any judge alone; {numbers}."
         return Advice(row.judge, "keep", reason + _versus(behind), conditions)
@@ -193,6 +191,17 @@ def _advice(found: Calibration, row: ScorecardRow) -> Advice:
 
 def _better(pair: Paired) -> bool:
     return pair.p_value < ALPHA and pair.difference > 0
+
+
+def _against_people(row: ScorecardRow, together: StandIn) -> str:
+    if not together.n:
+        share = _share(row.figures["agreement"].value)
+        return f"it agrees with a person in {share}; no battle has two human votes, which would tell what people reach"
+    gap = _points(together.gap, together.lower, together.upper)
+    return (
+        f"on battles with two votes or more it agrees with a person in {_share(together.judge_agreement)}, people do "
+        f"so in {_share(together.people_agreement)}: {gap} points more"
+    )
 
 
 def _versus(pair: Paired | None) -> str:

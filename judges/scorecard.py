@@ -144,7 +144,8 @@ def scorecard(
     of_judges = frame["annotator_kind"] == "judge"
     names = sorted(frame.loc[of_judges, "annotator"].unique())
     place = {name: i for i, name in enumerate(labels.annotators)}
-    people = [i for name, i in place.items() if name not in set(names)]
+    tested = set(names)
+    people = [i for name, i in place.items() if name not in tested]
     agreed = {row.judge: row for row in judge_agreement(frame, confidence=confidence).rows}
     tests = alt_test(frame, "*", "*", epsilon=epsilon, min_instances=MIN_INSTANCES)
     stands_in = {test.judge: test for test in tests.tests}
@@ -164,7 +165,7 @@ def scorecard(
             "alpha": _alpha(labels, [*people, place[name]], place[name], confidence),
             **_stands_in(stands_in[name], confidence),
             **_audited(found, name in juries),
-            **_probed(name, name in juries, (probes or {}).get(name)),
+            **_probed(name in juries, (probes or {}).get(name)),
             **_board(boards[name], boards[None], confidence, seed),
             **_costs(name, costs, confidence),
         }
@@ -275,6 +276,8 @@ def _audited(found: JudgeAudit, jury: bool) -> dict[str, Figure]:
     for key in (*wanted, "family_preference", "parse_failures", "calibration_error"):
         row = rows[key]
         note = row.verdict.removeprefix("Not measured: ").removesuffix(".") if row.flag == "not measured" else ""
+        if key == "self_preference" and note.startswith("no model is named"):
+            note = "no model in the battles goes by its name: tell with --self JUDGE=MODEL"
         if jury and key in OF_A_MODEL:
             note = "a jury sees no order and is no model"
         failed = 0 if key == "parse_failures" else row.n_failed
@@ -282,10 +285,9 @@ def _audited(found: JudgeAudit, jury: bool) -> dict[str, Figure]:
     return figures
 
 
-def _probed(judge: str, jury: bool, rates: ProbeRates | None) -> dict[str, Figure]:
+def _probed(jury: bool, rates: ProbeRates | None) -> dict[str, Figure]:
     if rates is None:
-        how = f"no probes yet: evalkit judge probe --model MODEL --name {judge}"
-        why = "probes are of single judges" if jury else how
+        why = "probes are of single judges" if jury else "no probes yet: evalkit judge probe --model MODEL --name JUDGE"
         return dict.fromkeys(("injection", "null_model"), Figure(None, None, None, 0, why))
     control = rates.control
     note = f"without the injected text the same answers win {control.value:.1%} of {control.n}" if control.n else ""

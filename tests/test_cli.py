@@ -134,7 +134,7 @@ def test_samples_by_model_task_and_failure(evalkit: Command) -> None:
         (("report", "7"), "there is no run 7"),
         (("rescore", "7"), "there is no run 7"),
         (("runs", "--store", "none.db"), "there is no ledger none.db; name it with --store FILE or set EVALKIT_STORE"),
-        (("export", "answers", "x.csv"), "there is no kind 'answers' to import; kinds are: responses, grades"),
+        (("export", "answers", "x.csv"), "there is no kind 'answers' to export; kinds are: responses, grades"),
         (("export", "votes", "x.xls"), "unknown kind of file '.xls'; allowed are .csv, .jsonl, .parquet"),
         (("export", "votes", "no/such/x.csv"), "cannot be written"),
         (("import", "votes", "none.csv"), "there is no file or folder"),
@@ -165,6 +165,7 @@ def test_a_wrong_command_is_one_sentence(evalkit: Command, arguments: tuple[obje
     assert done.out == ""
 
 
+ANSWER = "answer: {form: text, pattern: '(x)', verdicts: {x: first}}\n"
 ASKS = "models: [{model: openai/m, base_url: 'http://127.0.0.1:9/v1'}]\nstore: new.db\narena: {prompts: p.jsonl%s}\n"
 
 
@@ -174,10 +175,13 @@ ASKS = "models: [{model: openai/m, base_url: 'http://127.0.0.1:9/v1'}]\nstore: n
         (ASKS % "" + "report: .\n", "report: '.' cannot be written: give the path of a file in a folder"),
         (ASKS % "" + "report: plan.yaml/r.html\n", "report: 'plan.yaml/r.html' cannot be written"),
         ((ASKS % "").replace("prompts: p.jsonl", "limit: 3"), "asks nothing of its models: give it benchmarks or"),
-        (ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n", "no judge prompt 'none'; there are: pair"),
+        (
+            ASKS % "" + "judges: [{name: j, model: openai/x, prompt: none}]\n",
+            "no judge prompt 'none'; there are: alpaca-eval-v1",
+        ),
         (
             ASKS % "" + "judges: [{name: j, model: openai/x, prompt: bad.yaml}]\n",
-            "bad.yaml: messages: List should have",
+            "bad.yaml line 4: messages: must have at least one entry",
         ),
         (ASKS % "" + "benchmarks: [none.yaml]\n", "none.yaml: cannot be read: No such file"),
         (ASKS % ", tasks: [x]", "arena.tasks: 'x' is not among the plan's benchmarks: there are none"),
@@ -190,7 +194,7 @@ def test_what_fails_before_its_first_request_leaves_no_ledger(
 ) -> None:
     (tmp_path / "plan.yaml").write_text(plan)
     (tmp_path / "p.jsonl").write_text('{"prompt": "Question"}\n')
-    (tmp_path / "bad.yaml").write_text("name: j\nmessages: []\npattern: x\nverdicts: {}\n")
+    (tmp_path / "bad.yaml").write_text("name: j\nkind: pairwise\ncriteria: [overall]\nmessages: []\n" + ANSWER)
     done = evalkit("run", "plan.yaml")
     assert done.code == 2
     assert said in done.err

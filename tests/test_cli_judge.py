@@ -95,7 +95,7 @@ def test_battles_in_a_ledger_are_judged_once(evalkit: Command, server: JudgeServ
     dry = evalkit(*judge, "--dry-run", "--json")
     assert dry.code == 0, dry.err
     (row,) = dry.json["rows"]
-    assert (row["role"], row["requests"], row["cached"]) == ("judge openai/judge", 2 * BATTLES, 0)
+    assert (row["role"], row["requests"], row["cached"]) == ("judge openai/judge pairwise-v1", 2 * BATTLES, 0)
     assert server.asked == []
     done = evalkit(*judge, "--name", "j")
     assert done.code == 0, done.err
@@ -122,6 +122,16 @@ def test_what_is_judged_can_be_chosen(evalkit: Command, server: JudgeServer, url
     assert len(server.asked) == 2 + 6 - len([p for p in server.asked[2:] if p in server.asked[:2]])
     several = evalkit(*judge, "-p", "pairwise-json-v1", "-c", "helpfulness,relevance", "-c", "fluency", "--name", "c")
     assert set(several.json["verdicts"]) == {"helpfulness", "relevance", "fluency"}
+
+
+def test_judges_of_several_prompts_are_told_apart(evalkit: Command, url: str) -> None:
+    for prompt in ("pairwise-v1", "pairwise-json-v1", "score-v1"):
+        done = evalkit("judge", "run", "-m", "openai/judge", "--base-url", url, "-p", prompt, "--json")
+        assert done.code == 0, done.err
+        assert done.json["judge"] == f"openai/judge {prompt}"
+        assert bool(done.json["verdicts"]) == (prompt != "score-v1")
+        assert bool(done.json["grades"]) == (prompt == "score-v1")
+    assert evalkit("leaderboard", "--judge", "openai/judge pairwise-v1", "--json").json["n"] == BATTLES
 
 
 def test_answers_in_a_ledger_are_graded(evalkit: Command, server: JudgeServer, url: str) -> None:

@@ -200,7 +200,7 @@ def test_a_judge_that_fails_is_an_error_and_tried_again(world: World) -> None:
 
 
 def test_grades_of_single_answers(world: World) -> None:
-    judges = [
+    judges: list[dict[str, Any]] = [
         {"name": "score", "model": "judge", "prompt": "score-v1"},
         {"name": "weighted", "model": "judge", "prompt": "g-eval-v1", "criteria": ["fluency"], "replicates": 2},
     ]

@@ -171,6 +171,21 @@ def test_an_adaptive_jury_keeps_its_budget(world: World) -> None:
     assert sum(row[2] for row in world.said("jury")) <= 5, "a battle that nobody was asked about has no verdict"
 
 
+def test_a_verifier_in_an_adaptive_jury_is_free_and_still_grades(world: World) -> None:
+    checks = {"verifier": "exact", "answers": ["A good answer in turn 1."]}
+    rows = [{"prompt": f"{n}?", "verify": checks} for n in range(4)]
+    (world.folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    plan = yaml.safe_load(world.plan(three()[:1], None).read_text())
+    plan["judges"].append({"name": "v", "kind": "verifier"})
+    plan["juries"] = [{"members": ["one", "v"], "adaptive": {"settled": 0.7}}]
+    (world.folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with Ledger.open(world.store) as ledger:
+        PlanRun(load_plan(world.folder / "plan.yaml")).run(ledger)
+    assert sum(row[2] for row in world.said("v")) == 12, "it costs nothing, so it is asked first"
+    assert len(world.server.of("judge")) < 2 * 12
+    assert world.rows("SELECT count(*) FROM grade") == [12]
+
+
 def test_weights_come_from_a_file_or_from_people(world: World) -> None:
     weights = world.folder / "weights.yaml"
     weights.write_text("weights: {one: 0.0, two: 0.0, biased: 1.0}\n")

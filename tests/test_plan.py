@@ -196,3 +196,10 @@ def test_a_judges_model_has_no_system_prompt_of_its_own() -> None:
     judge = {"name": "j", "model": {"model": "openai/x", "system": "Be kind."}}
     with pytest.raises(ValidationError, match="stands in its prompt file"):
         Plan.model_validate({"models": ["openai/y"], "arena": {"tasks": ["t"]}, "judges": [judge]})
+
+
+def test_a_stored_plan_is_read_back_as_it_was() -> None:
+    judges = [{"name": "v", "kind": "verifier"}, {"name": "j", "model": "openai/x"}]
+    juries = [{"members": ["v", "j"]}, {"name": "frugal", "members": ["v", "j"], "adaptive": {}}]
+    plan = Plan.model_validate({"models": ["hf/x"], "arena": {"tasks": ["t"]}, "judges": judges, "juries": juries})
+    assert Plan.model_validate(plan.model_dump(mode="json")) == plan

@@ -80,7 +80,10 @@ def imports(file: Path) -> Iterator[str]:
 
 
 MIDDLE = ("benchmarks", "judges", "trainers")
-TOP = ("evalkit.stages", "evalkit.estimate", "evalkit.cli", "evalkit.cli_look", "app")
+TOP = (
+    *("evalkit.stages", "evalkit.estimate", "evalkit.judging", "evalkit.juries", "evalkit.judge_run"),
+    *("evalkit.cli", "evalkit.cli_look", "app"),
+)
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

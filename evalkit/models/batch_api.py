@@ -222,7 +222,7 @@ class BatchModel(EndpointModel):
             said_at = failure if self._url in failure.message else _at(failure, self._url)
             payload = correct(payload_of(self.settings.name, request), corrections)
             refused = refused_parameter(reply, payload)
-            if refused is not None and refused[0] not in corrections:
+            if refused is not None:  # one that is left out already cannot be refused again
                 raise RefusedParameter(*refused, said_at) from failure
             raise said_at from failure
 

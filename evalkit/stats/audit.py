@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from evalkit.stats.agreement import annotators_like, of_kind
 from evalkit.stats.audit_findings import findings
 from evalkit.stats.calibration import ReliabilityCurve, reliability_curve
 from evalkit.stats.delta import clustered_se, clustered_share, t_test, wilson_interval
-from evalkit.stats.intervals import sign_test_p
+from evalkit.stats.intervals import Share, sign_test_p
 from evalkit.stats.position import swaps
 from evalkit.stats.preferences import (
     Found,
@@ -66,6 +66,19 @@ class AuditRow:
     verdict: str
 
 
+class Probed(Protocol):
+    """Shares of the good answers that lost: to poor ones with an injection, to poor ones without, to a constant one."""
+
+    @property
+    def injection(self) -> Share: ...
+    @property
+    def control(self) -> Share: ...
+    @property
+    def null(self) -> Share: ...
+    @property
+    def failed(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class JudgeAudit:
     """What is known of a judge.
@@ -108,6 +121,7 @@ def audit_judge(
     model: str | None = None,
     families: Mapping[str, str] | None = None,
     null_model: str | None = None,
+    probes: Probed | None = None,
     confidence: float = 0.95,
 ) -> JudgeAudit:
     """Check a judge for what should not sway it.
@@ -133,6 +147,7 @@ def audit_judge(
         families: Family by model name, and of the judge by its name; a name that is not in it belongs to the family of
             its first letters (gpt-4 to gpt).
         null_model: Model that gives the same answer to every item.
+        probes: What came of injections and constant answers (`evalkit judge probe`).
         confidence: Level.
 
     Raises:
@@ -169,12 +184,14 @@ def audit_judge(
     ]
     rows += [_from(item, tallies.humans) for item in found]
     rows.append(_null(own.models, null_model, tallies, confidence))
+    rows += _probed(probes)
     calibration = _calibration(votes, own, tallies, confidence)
     rows += _calibrated(calibration, "probability" in votes.columns, tallies.humans)
     said = findings(
         *(own, tallies, ratio),
         null=None if null_model is None else own.models.index(null_model),
         itself=own.models.index(itself) if itself in own.models else None,
+        probed=None if probes is None else (probes.injection, probes.control, probes.null),
         confidence=confidence,
     )
     if families is None:
@@ -261,6 +278,24 @@ def _null(models: tuple[str, ...], name: str | None, tallies: Tallies, confidenc
         says = "not shown to lose, with so few battles"
     sentence = f"{name}, a constant answer, wins {found.value:.1%} (ties half): {says}."
     return AuditRow("null_model", found.value, found.lower, found.upper, found.n, found.n_failed, flag, sentence)
+
+
+def _probed(probes: Probed | None) -> list[AuditRow]:
+    if probes is None or not probes.injection.n:
+        return [_unmeasured("injection", "the judge has not been probed (evalkit judge probe).")]
+    attacked, control, null = probes.injection, probes.control, probes.null
+    flag: Flag = "concern" if control.n and attacked.lower > control.upper else "ok"
+    sentence = (
+        f"Poor answers win {attacked.value:.1%} against good ones with an injection, {control.value:.1%} without."
+    )
+    rows = [
+        AuditRow("injection", attacked.value, attacked.lower, attacked.upper, attacked.n, probes.failed, flag, sentence)
+    ]
+    if null.n:
+        flag = "ok" if null.upper < 0.5 else "concern"
+        sentence = f"Constant answers win {null.value:.1%} against good ones."
+        rows.append(AuditRow("null_probe", null.value, null.lower, null.upper, null.n, probes.failed, flag, sentence))
+    return rows
 
 
 def _calibration(votes: pd.DataFrame, own: Verdicts, tallies: Tallies, confidence: float) -> ReliabilityCurve | None:

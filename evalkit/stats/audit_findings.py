@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from evalkit.stats.delta import clustered_se, mean_interval, wilson_interval
+from evalkit.stats.intervals import Share
 from evalkit.stats.preferences import Found, Tallies, weighted_mean
 from evalkit.stats.verdicts import FAILED, BoolArray, Verdicts, pair_orders
 from evalkit.stats.votes import A_WINS, B_WINS, FloatArray, IntArray
@@ -34,9 +35,11 @@ TIES = "calls nearly every battle a tie"
 FIRST = "picks the answer shown first"
 SECOND = "picks the answer shown second"
 RANDOM = "decides at random"
+NEARLY_RANDOM = "decides little better than at random"
 LONGER = "prefers the longer answer whatever it says"
 SHORTER = "prefers the shorter answer whatever it says"
 NULL = "a constant answer beats real ones"
+OBEYS = "obeys injected text"
 OPPOSITE = "prefers what humans reject"
 CHANCE = "agrees with humans no better than chance"
 LEANS_SLOT = "leans to one slot"
@@ -50,7 +53,21 @@ CONSISTENT = "keeps to its verdicts; there are no human votes to compare them wi
 UNSURE = "agrees with humans; the votes leave open whether as they do with each other"
 UNDECIDED = "too few verdicts to tell what it decides by"
 LEANS = (LEANS_SLOT, LEANS_LONGER, LEANS_SHORTER, LEANS_OWN)
-FAULTS = (UNREADABLE, TIES, FIRST, SECOND, RANDOM, LONGER, SHORTER, NULL, OPPOSITE, CHANCE, *LEANS)
+FAULTS = (
+    UNREADABLE,
+    TIES,
+    FIRST,
+    SECOND,
+    RANDOM,
+    NEARLY_RANDOM,
+    LONGER,
+    SHORTER,
+    NULL,
+    OBEYS,
+    OPPOSITE,
+    CHANCE,
+    *LEANS,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +141,7 @@ def findings(
     *,
     null: int | None = None,
     itself: int | None = None,
+    probed: tuple[Share, Share, Share] | None = None,
     confidence: float = 0.95,
 ) -> Findings:
     """Puts in words what a judge decides by.
@@ -136,7 +154,7 @@ def findings(
     not among those compared with humans.
 
     A fault is said where an interval lies wholly beyond its margin (`DOMINATES`, `BLIND`, `LEAN`, ...), a virtue
-    likewise. All intervals hold at once at `confidence`: Bonferroni over those that could be measured.
+    likewise. All intervals hold at once at `confidence` (Bonferroni).
 
     Args:
         own: The judge's verdicts.
@@ -144,14 +162,16 @@ def findings(
         ratio: Log of the lengths' ratio by battle, NaN unknown; None for no lengths.
         null: Code of the model with the constant answer.
         itself: Code of the model that the judge is.
+        probed: What won against good answers: poor ones with an injection, poor ones without, constant ones.
         confidence: Level of all together.
     """
-    names = [field.name for field in fields(_Numbers)]
-    once = _measure(own, tallies, ratio, null, itself, confidence)
-    count = sum(getattr(once, name).n > 0 for name in names)
-    level = 1.0 - (1.0 - confidence) / max(count, 1)
+    level = 1.0 - (1.0 - confidence) / len(fields(_Numbers))
     numbers = _measure(own, tallies, ratio, null, itself, level)
     found = _faults(numbers)
+    for fault in _probe_faults(probed) if probed else ():
+        if fault[0] not in dict(found):
+            grave = sum(FAULTS.index(phrase) < FAULTS.index(fault[0]) for phrase, _ in found)
+            found.insert(grave, fault)
     if all(phrase in LEANS for phrase, _ in found):
         found.append(_virtue(numbers))
     return Findings(found[0][0], tuple(f"{phrase[0].upper()}{phrase[1:]}: {why}." for phrase, why in found), level)
@@ -178,7 +198,11 @@ def _faults(m: _Numbers) -> list[tuple[str, str]]:
         (m.ties.lower > MOSTLY, TIES, f"{m.ties} of the verdicts that could be read"),
         (m.first.lower > DOMINATES, FIRST, wins),
         (m.first.upper < 1 - DOMINATES, SECOND, wins),
-        (coin, RANDOM, f"{_steady(m)}; it agrees {humans}" if m.agreement.n else _steady(m)),
+        (
+            coin,
+            NEARLY_RANDOM if m.content.lower > 0 else RANDOM,
+            f"{_steady(m)}; it agrees {humans}" if m.agreement.n else _steady(m),
+        ),
         (longer, LONGER, length),
         (shorter, SHORTER, length),
         (opposite and not (longer or shorter or by_slot or coin), OPPOSITE, f"it agrees {humans}"),
@@ -190,6 +214,22 @@ def _faults(m: _Numbers) -> list[tuple[str, str]]:
         (m.own.lower > OWN, LEANS_OWN, f"they win {m.own} more with it than with the humans"),
     )
     return [(phrase, why) for fault, phrase, why in candidates if fault]
+
+
+def _probe_faults(probed: tuple[Share, Share, Share]) -> list[tuple[str, str]]:
+    """Faults that probes show; intervals that do not meet are a stricter test than one of the difference."""
+    attacked, control, null = probed
+    found = []
+    if control.n and attacked.n and attacked.lower > control.upper:
+        why = f"poor answers win {_told(attacked)} with an injection against good ones, {_told(control)} without"
+        found.append((OBEYS, why))
+    if null.n and null.lower > 0.5:
+        found.append((NULL, f"constant ones win {_told(null)} against good ones"))
+    return found
+
+
+def _told(share: Share) -> str:
+    return str(Measured(share.value, share.lower, share.upper, share.n))
 
 
 def _virtue(m: _Numbers) -> tuple[str, str]:
@@ -228,13 +268,14 @@ def _measure(
     failed = own.outcome == FAILED
     decided = (own.outcome == A_WINS) | (own.outcome == B_WINS)
     shown = own.shown_second >= 0
-    both_slots = len(np.unique((own.shown_second ^ own.turned)[shown])) > 1
+    order = (own.shown_second ^ own.turned)[shown]
+    both_slots = bool(len(order)) and order.min() != order.max()
     placed = np.flatnonzero(decided & shown & both_slots)
     first = (own.outcome == A_WINS) != (own.shown_second == 1)
     readable = np.flatnonzero(~failed)
     # A judge that falls for the constant answer alone is measured on the others.
     real = np.flatnonzero((tallies.first != null) & (tallies.second != null))  # all of them where there is no null
-    among = tallies.take(real)
+    among = tallies if len(real) == len(tallies.item) else tallies.take(real)
     agreement, behind = _with_humans(among, level)
     return _Numbers(
         _ratio(failed, np.ones(len(own)), own.item, level),

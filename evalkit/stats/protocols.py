@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,7 @@ class ProtocolRow:
         model: Name.
         win_rate: 0 to 1; NaN where it cannot be estimated.
         lower, upper: Confidence limits.
-        n: Verdicts, each order one.
+        n: Its verdicts, each order one; in Arena-Hard against anyone.
         length_controlled, length_controlled_lower, length_controlled_upper: At equal length of the answers; NaN where
             it was not asked for.
     """
@@ -125,6 +124,7 @@ def alpaca_eval(
         rows,
         f"mean probability of being preferred to {baseline}; a verdict without a probability counts 1, 1/2 or 0",
         interval_words(unit, "Wilson's at the effective count", confidence),
+        sum(row.n for row in rows),
         warnings,
     )
 
@@ -177,19 +177,13 @@ def arena_hard(
         f"Bradley-Terry win rate against {baseline}, each order one game, {int(strong.sum())} strong verdicts of "
         f"{board.n} count {STRONG:g} times",
         board.interval,
+        board.n,
         list(board.warnings),
     )
 
 
-PROTOCOLS: Mapping[str, Callable[[pd.DataFrame, str], ProtocolBoard]] = {
-    "alpaca-eval": alpaca_eval,
-    "arena-hard": arena_hard,
-}
-
-
 def _board(
-    protocol: str, baseline: str, rows: list[ProtocolRow], definition: str, interval: str, warnings: list[str]
+    protocol: str, baseline: str, rows: list[ProtocolRow], definition: str, interval: str, n: int, warnings: list[str]
 ) -> ProtocolBoard:
     ordered = sorted(rows, key=lambda row: (np.isnan(row.win_rate), -row.win_rate, row.model))
-    n = sum(row.n for row in ordered)
     return ProtocolBoard(protocol, baseline, tuple(ordered), definition, interval, n, tuple(warnings))

@@ -288,10 +288,7 @@ class Verdict(Base):
 
 
 class Tally(Base):
-    """Roll-up of verdict: outcomes of battles, both orders of one annotator taken together.
-
-    One row for each pair of models, the pair before the annotator: a board adds up neighbours.
-    """
+    """Roll-up of verdict: outcomes of battles, both orders together; by pair first, as a board adds up neighbours."""
 
     __tablename__ = "tally"
     criterion: Mapped[str]

@@ -50,7 +50,7 @@ def world(
 ) -> World:
     folder = tmp_path_factory.mktemp("small")
     models = [
-        {"name": name, "model": f"hf/{make_tiny(name, seed=seed)}", "dtype": "float32"}
+        {"name": name, "model": f"hf/{make_tiny(name, seed=seed, context=2048)}", "dtype": "float32"}
         for seed, name in enumerate(MODELS)
     ]
     plan = {
@@ -65,6 +65,7 @@ def world(
         "judges": [
             {"name": "verifier", "kind": "verifier"},
             {"name": "tiny", "model": models[0], "prompt": "pairwise-letter-v1"},
+            {"name": "grader", "model": models[0], "prompt": "g-eval-v1", "criteria": ["fluency"], "answers": 4},
         ],
         "juries": [{"members": ["verifier"]}],
         "report": "report.html",
@@ -79,7 +80,7 @@ def test_a_small_run_from_beginning_to_end(world: World) -> None:
     assert done.returncode == 0, done.stderr
     assert not (world.folder / "small.db").exists()
     counted = {row["role"]: row["requests"] for row in dry["rows"]}
-    assert counted == {"contestant": 2 + 2 + 3, "judge tiny": 2 * (2 + 3)}
+    assert counted == {"contestant": 2 + 2 + 3, "judge tiny": 2 * (2 + 3), "judge grader": 4}
 
     part = world.evalkit("run", "plan.yaml", "--stage", "benchmark")
     assert part.returncode == 0, part.stderr
@@ -90,12 +91,18 @@ def test_a_small_run_from_beginning_to_end(world: World) -> None:
     done = world.evalkit("run", "plan.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("starter_arithmetic", "starter_knowledge", "Leaderboard (overall, by verifier)", "Judge tiny:",
-                  "24 answers, 0 of them from the ledger, 0 failed", "Ledger: small.db", "Report: "):  # fmt: skip
+                  "answers, 0 of them from the ledger, 0 failed", "Grades", "Ledger: small.db", "Report:"):  # fmt: skip
         assert words in done.stdout
     assert (world.folder / "report.html").stat().st_size > 10_000
 
     assert world.ask("SELECT status FROM run") == [("done",)], "the partial run is the same run"
-    assert world.ask("SELECT sum(n), sum(errors) FROM run_cell") == [(2 * 7 + 10, 0)]
+    ((answers,),) = world.ask("SELECT count(*) FROM response")
+    # A model of random weights says little that can be read: it is asked once more, then it is an error.
+    assert world.ask("SELECT count(*) FROM verdict WHERE error LIKE '%asked again%'") == [(10,)]
+    assert world.ask("SELECT count(*), count(value) + count(error) FROM grade JOIN annotator a ON a.id = annotator_id "
+                     "WHERE a.name = 'grader'") == [(4, 4)]  # fmt: skip
+    assert world.ask("SELECT sum(n), sum(errors) FROM run_cell") == [(answers, 0)]
+    assert 14 + 20 + 4 <= answers <= 14 + 20 + 8
     assert world.ask("SELECT count(*) FROM battle") == [(2 + 3,)]
     counts = world.ask("SELECT a.name, count(*) FROM verdict v JOIN annotator a ON a.id = v.annotator_id GROUP BY 1")
     assert dict(counts) == {"verifier": 2 + 2, "tiny": 10}
@@ -106,7 +113,7 @@ def test_a_small_run_from_beginning_to_end(world: World) -> None:
     assert again.returncode == 0, again.stderr
     found = json.loads(again.stdout)
     assert found["run"]["fresh"] is False
-    assert found["totals"]["n"] == 24
+    assert found["totals"]["n"] == answers
     assert {row["model"] for row in found["leaderboard"]["rows"]} == set(MODELS)
     assert world.ask("SELECT id, attempts, created_at FROM response ORDER BY id") == before
     assert world.ask("SELECT count(*) FROM run") == [(1,)]
@@ -114,11 +121,12 @@ def test_a_small_run_from_beginning_to_end(world: World) -> None:
 
 def test_rescoring_asks_no_model(world: World) -> None:
     before = world.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3")
+    answers = world.ask("SELECT count(*) FROM response")
     done = world.evalkit("rescore")
     assert done.returncode == 0, done.stderr
     assert "without a request" in done.stdout
     assert world.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3") == before
-    assert world.ask("SELECT count(*) FROM response") == [(24,)]
+    assert world.ask("SELECT count(*) FROM response") == answers
 
 
 def test_another_setting_is_asked_anew_and_the_rest_is_not(world: World) -> None:

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from evalkit.store import Ledger, arena
+from evalkit.store.formats.generic import ledger_grades, ledger_votes
 from evalkit.store.schema import Annotator, Verdict
 from judges.probe_texts import CONTROL, FORMS, Probe, fake, probe_set, probes
 from judges.probes import ProbeRates, probe_rates, probe_rows
@@ -143,6 +144,7 @@ def test_probes_enter_no_board_and_no_other_judging(probe: Callable[..., Any], i
         assert arena.all_battles(ledger) == {} and arena.all_answers(ledger) == []
         with ledger.engine.connect() as connection:
             assert set(connection.scalars(sa.select(Verdict.criterion))) == {"probe:injection", "probe:null"}
+        assert ledger_votes(ledger).empty and ledger_grades(ledger).empty
     board = in_process("leaderboard", "--json")
     assert board.json["rows"] == []
     assert "nobody whose votes could make a board" in in_process("leaderboard", "--group-by", "criterion").err

@@ -115,7 +115,7 @@ def test_a_file_that_breaks_off_is_fetched_anew() -> None:
         async def work(model: BatchModel) -> bytes:
             file_id = await model.upload(io.BytesIO(line("a")), "t")
             file = io.BytesIO(b"before")
-            server.files[file_id] = ("f", b"half\n")
+            server.files[file_id] = ("f", b"something longer\n")
             await model.fetch(file_id, file, 6)
             server.fault = lambda method, path: -1
             with pytest.raises(RequestFailed) as caught:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from evalkit.stats import Share, audit_judge, share
 from evalkit.stats import audit_findings as say
-from evalkit.stats import audit_judge
 from evalkit.stats.preferences import log_length_ratio, tally
 from evalkit.stats.verdicts import code_verdicts
 
@@ -75,6 +76,16 @@ def arena(
         {"item_id": np.repeat(np.arange(items), len(MODELS)), "model": np.tile(MODELS, items), "length": chars.ravel()}
     )
     return pd.concat(votes, ignore_index=True), lengths
+
+
+@dataclass(frozen=True)
+class Probed:
+    """As `judges.probes.ProbeRates`."""
+
+    injection: Share
+    control: Share
+    null: Share
+    failed: int
 
 
 def verdicts(kind: str, seeds: int, **more: float) -> Counter[str]:
@@ -158,3 +169,15 @@ def test_its_own_answers_are_told_apart_from_good_ones() -> None:
     assert audit_judge(votes, "judge", responses=lengths, model="delta").verdict not in say.FAULTS
     found = audit_judge(bribed, "judge", responses=lengths, model="delta")
     assert found.verdict == say.LEANS_OWN and len(found.findings) == 2
+
+
+def test_probes_that_succeed_are_a_fault() -> None:
+    votes, lengths = arena("oracle", 5)
+    holds = Probed(share([0] * 100), share([0] * 30), share([0] * 30), 0)
+    obeys = Probed(share([1, 0] * 50), share([1] + [0] * 29), share([1] * 29 + [0]), 3)
+    assert audit_judge(votes, "judge", responses=lengths, probes=holds).verdict == say.AS_HUMANS
+    found = audit_judge(votes, "judge", responses=lengths, probes=obeys)
+    assert found.verdict == say.NULL and found.findings[1].startswith("Obeys injected text: poor answers win 50.0%")
+    rows = found.frame().set_index("check")
+    assert rows.loc[["injection", "null_probe"], "flag"].tolist() == ["concern", "concern"]
+    assert rows.loc["injection", "n_failed"] == 3

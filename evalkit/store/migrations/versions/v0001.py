@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Column, Text
+from sqlalchemy.schema import SchemaItem
 
 from evalkit.store.migrations import app_0001
 
@@ -12,45 +13,43 @@ down_revision = None
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER is SQLite's own row id
 
 
+def _numbered(table: str) -> tuple[SchemaItem, ...]:
+    return Column("id", BIG, autoincrement=False, nullable=False), sa.PrimaryKeyConstraint("id", name=f"pk_{table}")
+
+
+def _known_by(key: str, table: str) -> tuple[SchemaItem, ...]:
+    return *_numbered(table), Column(key, Text, nullable=False), sa.UniqueConstraint(key, name=f"uq_{table}_{key}")
+
+
 def upgrade() -> None:
     """Makes all tables."""
     op.create_table(
         "annotator",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "annotator"),
         Column("kind", Text, nullable=False),
         Column("name", Text, nullable=False),
         Column("definition", sa.JSON(), nullable=False),
         Column("created_at", Text, nullable=False),
         sa.CheckConstraint("kind IN ('human', 'judge', 'metric')", name="ck_annotator_kind"),
-        sa.PrimaryKeyConstraint("id", name="pk_annotator"),
-        sa.UniqueConstraint("hash", name="uq_annotator_hash"),
     )
     op.create_table(
         "dataset",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "dataset"),
         Column("name", Text, nullable=False),
         Column("source", Text, nullable=False),
         Column("n", BIG, nullable=False),
         Column("created_at", Text, nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_dataset"),
-        sa.UniqueConstraint("hash", name="uq_dataset_hash"),
     )
     op.create_table(
         "item",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "item"),
         Column("messages", sa.JSON(), nullable=False),
         Column("reference", sa.JSON(), nullable=True),
         Column("tags", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_item"),
-        sa.UniqueConstraint("hash", name="uq_item_hash"),
     )
     op.create_table(
         "model",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "model"),
         Column("provider", Text, nullable=False),
         Column("name", Text, nullable=False),
         Column("revision", Text, nullable=True),
@@ -61,12 +60,10 @@ def upgrade() -> None:
         Column("extra", sa.JSON(), nullable=False),
         Column("label", Text, nullable=False),
         Column("created_at", Text, nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_model"),
-        sa.UniqueConstraint("hash", name="uq_model_hash"),
     )
     op.create_table(
         "run",
-        Column("id", BIG, autoincrement=False, nullable=False),
+        *_numbered("run"),
         Column("name", Text, nullable=False),
         Column("plan_hash", Text, nullable=False),
         Column("status", Text, nullable=False),
@@ -84,7 +81,6 @@ def upgrade() -> None:
         Column("plan", sa.JSON(), nullable=False),
         Column("environment", sa.JSON(), nullable=False),
         sa.CheckConstraint("status IN ('running', 'done', 'failed', 'stopped')", name="ck_run_status"),
-        sa.PrimaryKeyConstraint("id", name="pk_run"),
     )
     op.create_index("ix_run_plan_hash", "run", ["plan_hash"], unique=False)
     op.create_table(
@@ -101,8 +97,7 @@ def upgrade() -> None:
     op.create_index("ix_dataset_item_item_id", "dataset_item", ["item_id"], unique=False)
     op.create_table(
         "gate",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "gate"),
         Column("run_id", BIG, nullable=True),
         Column("candidate_id", BIG, nullable=False),
         Column("parent_id", BIG, nullable=False),
@@ -112,8 +107,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["candidate_id"], ["model.id"], name="fk_gate_candidate_id_model"),
         sa.ForeignKeyConstraint(["parent_id"], ["model.id"], name="fk_gate_parent_id_model"),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_gate_run_id_run"),
-        sa.PrimaryKeyConstraint("id", name="pk_gate"),
-        sa.UniqueConstraint("hash", name="uq_gate_hash"),
     )
     op.create_table(
         "model_parent",
@@ -126,7 +119,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "response",
-        Column("id", BIG, autoincrement=False, nullable=False),
+        *_numbered("response"),
         Column("model_id", BIG, nullable=False),
         Column("item_id", BIG, nullable=False),
         Column("request_key", Text, nullable=False),
@@ -152,7 +145,6 @@ def upgrade() -> None:
         Column("logprobs", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(["item_id"], ["item.id"], name="fk_response_item_id_item"),
         sa.ForeignKeyConstraint(["model_id"], ["model.id"], name="fk_response_model_id_model"),
-        sa.PrimaryKeyConstraint("id", name="pk_response"),
     )
     op.create_table(
         "run_cell",
@@ -192,8 +184,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "slice",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "slice"),
         Column("run_id", BIG, nullable=False),
         Column("name", Text, nullable=False),
         Column("definition", sa.JSON(), nullable=False),
@@ -202,8 +193,6 @@ def upgrade() -> None:
         Column("q_value", sa.Double(), nullable=True),
         Column("created_at", Text, nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_slice_run_id_run"),
-        sa.PrimaryKeyConstraint("id", name="pk_slice"),
-        sa.UniqueConstraint("hash", name="uq_slice_hash"),
     )
     op.create_table(
         "tally",
@@ -225,7 +214,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "battle",
-        Column("id", BIG, autoincrement=False, nullable=False),
+        *_numbered("battle"),
         Column("item_id", BIG, nullable=False),
         Column("model_a_id", BIG, nullable=False),
         Column("model_b_id", BIG, nullable=False),
@@ -238,11 +227,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model_b_id"], ["model.id"], name="fk_battle_model_b_id_model"),
         sa.ForeignKeyConstraint(["response_a_id"], ["response.id"], name="fk_battle_response_a_id_response"),
         sa.ForeignKeyConstraint(["response_b_id"], ["response.id"], name="fk_battle_response_b_id_response"),
-        sa.PrimaryKeyConstraint("id", name="pk_battle"),
     )
     op.create_table(
         "grade",
-        Column("id", BIG, autoincrement=False, nullable=False),
+        *_numbered("grade"),
         Column("response_id", BIG, nullable=False),
         Column("annotator_id", BIG, nullable=False),
         Column("criterion", Text, nullable=False),
@@ -254,7 +242,6 @@ def upgrade() -> None:
         sa.CheckConstraint("(value IS NULL) = (error IS NOT NULL)", name="ck_grade_value_or_error"),
         sa.ForeignKeyConstraint(["annotator_id"], ["annotator.id"], name="fk_grade_annotator_id_annotator"),
         sa.ForeignKeyConstraint(["response_id"], ["response.id"], name="fk_grade_response_id_response"),
-        sa.PrimaryKeyConstraint("id", name="pk_grade"),
         sa.UniqueConstraint("response_id", "annotator_id", "criterion", "replicate", name="uq_grade_identity"),
     )
     op.create_table(
@@ -294,16 +281,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "training_set",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "training_set"),
         Column("name", Text, nullable=False),
         Column("slice_id", BIG, nullable=True),
         Column("recipe", sa.JSON(), nullable=False),
         Column("n", BIG, nullable=False),
         Column("created_at", Text, nullable=False),
         sa.ForeignKeyConstraint(["slice_id"], ["slice.id"], name="fk_training_set_slice_id_slice"),
-        sa.PrimaryKeyConstraint("id", name="pk_training_set"),
-        sa.UniqueConstraint("hash", name="uq_training_set_hash"),
     )
     op.create_table(
         "training_row",
@@ -320,8 +304,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "training_run",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("hash", Text, nullable=False),
+        *_known_by("hash", "training_run"),
         Column("run_id", BIG, nullable=True),
         Column("training_set_id", BIG, nullable=True),
         Column("parent_id", BIG, nullable=False),
@@ -339,12 +322,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["training_set_id"], ["training_set.id"], name="fk_training_run_training_set_id_training_set"
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_training_run"),
-        sa.UniqueConstraint("hash", name="uq_training_run_hash"),
     )
     op.create_table(
         "verdict",
-        Column("id", BIG, autoincrement=False, nullable=False),
+        *_numbered("verdict"),
         Column("battle_id", BIG, nullable=False),
         Column("annotator_id", BIG, nullable=False),
         Column("criterion", Text, nullable=False),
@@ -365,15 +346,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["battle_id"], ["battle.id"], name="fk_verdict_battle_id_battle"),
         sa.ForeignKeyConstraint(["response_id"], ["response.id"], name="fk_verdict_response_id_response"),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_verdict_run_id_run"),
-        sa.PrimaryKeyConstraint("id", name="pk_verdict"),
         sa.UniqueConstraint(
             "battle_id", "annotator_id", "criterion", "order_shown", "replicate", name="uq_verdict_identity"
         ),
     )
     op.create_table(
         "batch",
-        Column("id", BIG, autoincrement=False, nullable=False),
-        Column("token", Text, nullable=False),
+        *_known_by("token", "batch"),
         Column("endpoint", Text, nullable=False),
         Column("route", Text, nullable=False),
         Column("file_id", Text, nullable=True),
@@ -388,8 +367,6 @@ def upgrade() -> None:
         Column("finished_at", Text, nullable=True),
         sa.ForeignKeyConstraint(["model_id"], ["model.id"], name="fk_batch_model_id_model"),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name="fk_batch_run_id_run"),
-        sa.PrimaryKeyConstraint("id", name="pk_batch"),
-        sa.UniqueConstraint("token", name="uq_batch_token"),
     )
     op.create_table(
         "curve_point",
