@@ -117,6 +117,7 @@ def leaderboard(
     criterion: str = "overall",
     models: Collection[int | str] | None = None,
     min_votes: int = 1,
+    include_set_aside: bool = False,
     **options: Any,
 ) -> Board:
     """Rates the models from the ledger's verdicts (`evalkit.stats.bradley_terry`).
@@ -126,6 +127,7 @@ def leaderboard(
             (see `judge_table`); else every usable judge (Board.left_out names the others); without any the humans.
         models: Ids, names or labels, for a board of these alone; battles against others do not count.
         min_votes: A model with fewer votes is left out, with a warning.
+        include_set_aside: Also the votes of members who were set aside.
         options: Further options of `bradley_terry`: ties, interval, ranks and the others.
 
     Raises:
@@ -134,9 +136,10 @@ def leaderboard(
     with ledger.engine.connect() as connection:
         names = model_names(connection)
         wanted = _wanted(connection, models, names)
-        chosen, left_out = jurors(connection, judges, criterion)
+        chosen, left_out = jurors(connection, judges, criterion, include_set_aside=include_set_aside)
     ids = [judge.id for judge in chosen]
-    tallied = frames.tally(ledger, annotators=ids, criterion=criterion, models=models and wanted, pooled=True)
+    among: dict[str, Any] = {"models": models and wanted, "include_set_aside": include_set_aside}
+    tallied = frames.tally(ledger, annotators=ids, criterion=criterion, pooled=True, **among)
     # Only what has a name: another process may have added models since the names were read.
     tallied = tallied[tallied["model_a_id"].isin(wanted) & tallied["model_b_id"].isin(wanted)]
     ratings = _rate(ledger, tallied, ids, criterion, wanted, names, {**options, "min_votes": min_votes})
@@ -184,9 +187,11 @@ def _wanted(connection: sa.Connection, models: Collection[int | str] | None, nam
     return sorted({key for ids in found.values() for key in ids})
 
 
-def jurors(connection: sa.Connection, names: Sequence[str] | None, criterion: str) -> tuple[list[Judge], list[str]]:
+def jurors(
+    connection: sa.Connection, names: Sequence[str] | None, criterion: str, *, include_set_aside: bool = False
+) -> tuple[list[Judge], list[str]]:
     """Returns whose votes make a board (see `leaderboard`), and why others are left out."""
-    found = judges(connection, criterion, names)
+    found = judges(connection, criterion, names, include_set_aside=include_set_aside)
     if names is not None:
         return found, []
     single = [judge for judge in found if judge.kind in ("llm", "verifier")]

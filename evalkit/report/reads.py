@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from evalkit.errors import UserError
 from evalkit.store.reading import model_names
 from evalkit.store.schema import Annotator, Battle, Dataset, Run, RunCell, Score, Tally, Verdict
+from evalkit.store.schema_app import set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def run_models(connection: sa.Connection, run_id: int) -> dict[int, str]:
     return {key: name for key, name in model_names(connection).items() if key in ids}
 
 
-def judges(connection: sa.Connection, criterion: str, names: Sequence[str] | None = None) -> list[Judge]:
+def judges(
+    connection: sa.Connection, criterion: str, names: Sequence[str] | None = None, *, include_set_aside: bool = False
+) -> list[Judge]:
     """Returns the annotators with verdicts on a criterion, in the order of `names` (of their ids if None).
 
     Of several judges of one name the newest counts: a changed prompt or model is another judge. Humans of one name
@@ -91,6 +94,7 @@ def judges(connection: sa.Connection, criterion: str, names: Sequence[str] | Non
 
     Args:
         names: Names, or patterns of names such as expert_*.
+        include_set_aside: Also members whose votes were set aside.
 
     Raises:
         UserError: A name that no annotator with verdicts has, or a pattern that fits none.
@@ -98,6 +102,8 @@ def judges(connection: sa.Connection, criterion: str, names: Sequence[str] | Non
     voted = sa.select(Tally.annotator_id).where(Tally.criterion == criterion).distinct()
     query = sa.select(Annotator.id, Annotator.kind, Annotator.name, Annotator.definition)
     query = query.where(Annotator.id.in_(voted)).order_by(Annotator.id)
+    if not include_set_aside:
+        query = query.where(Annotator.id.not_in(set_aside()))
     found: dict[tuple[str, str], list[Judge]] = {}
     for row in connection.execute(query):
         kind = "human" if row.kind == "human" else str(row.definition.get("kind", "llm"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -81,8 +82,7 @@ def score_table(ledger: Ledger, run_id: int) -> ScoreTable:
         query = sa.select(Dataset.__table__).where(Dataset.id.in_({row["dataset_id"] for row in scores}))
         datasets = {row["id"]: row for row in connection.execute(query.order_by(Dataset.id)).mappings()}
         names = unique_names({key: row["name"] for key, row in datasets.items()})
-        graders = sa.select(Annotator.name, sa.func.min(Annotator.id)).where(Annotator.kind == "metric")
-        listed: dict[str, int] = {name: first for name, first in connection.execute(graders.group_by(Annotator.name))}
+        listed = listed_metrics(connection)
     metrics: dict[int, dict[str, bool]] = {key: {} for key in datasets}
     for row in scores:
         metrics[row["dataset_id"]][row["metric"]] = row["higher_is_better"]
@@ -94,7 +94,7 @@ def score_table(ledger: Ledger, run_id: int) -> ScoreTable:
     }
     tasks = []
     for key, row in datasets.items():
-        metric = min(metrics[key], key=lambda m: _preference(row["name"], m, listed))
+        metric = main_metric(row["name"], metrics[key], listed)
         group = groups.get(row["name"])
         better = metrics[key][metric]
         tasks.append(Task(names[key], metric, better, group, key, row["n"], row["source"], row["hash"]))
@@ -116,7 +116,18 @@ def score_table(ledger: Ledger, run_id: int) -> ScoreTable:
     return ScoreTable(tuple(models.values()), tuple(tasks), tuple(cells))
 
 
-def _preference(task: str, metric: str, listed: dict[str, int]) -> tuple[float, int, str]:
+def listed_metrics(connection: sa.Connection) -> dict[str, int]:
+    """Returns the id of the first grader of each "task metric": they were made in the order that the task lists."""
+    graders = sa.select(Annotator.name, sa.func.min(Annotator.id)).where(Annotator.kind == "metric")
+    return {name: first for name, first in connection.execute(graders.group_by(Annotator.name))}
+
+
+def main_metric(task: str, metrics: Collection[str], listed: Mapping[str, int]) -> str:
+    """Returns a task's main metric: the first it lists, else the most usual."""
+    return min(metrics, key=lambda metric: _preference(task, metric, listed))
+
+
+def _preference(task: str, metric: str, listed: Mapping[str, int]) -> tuple[float, int, str]:
     """Sorts a task's metrics: as it lists them; those of groups, which have no graders, by what is usual."""
     base = metric.partition(",")[0]
     usual = MAIN.index(base) if base in MAIN else len(MAIN)
