@@ -13,6 +13,7 @@ from evalkit.store import schema
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import dataset_ids
 from evalkit.store.rows import BattleRow
+from evalkit.store.schema_app import set_aside
 from evalkit.store.writing import chunks
 
 PROBES = "judge probes"
@@ -98,7 +99,7 @@ def all_battles(ledger: Ledger, datasets: Sequence[str] = (), *, voted: bool = F
     Args:
         ledger: To look in.
         datasets: Names; only battles on items of these.
-        voted: Only those that a human has voted on.
+        voted: Only those that a human who was not set aside has voted on.
 
     Raises:
         UserError: There is no such dataset.
@@ -109,6 +110,7 @@ def all_battles(ledger: Ledger, datasets: Sequence[str] = (), *, voted: bool = F
     query = query.where(battle.item_id.not_in(_probes()))
     if voted:
         humans = sa.select(schema.Annotator.id).where(schema.Annotator.kind == "human")
+        humans = humans.where(schema.Annotator.id.not_in(set_aside()))
         query = query.where(
             battle.id.in_(sa.select(schema.Verdict.battle_id).where(schema.Verdict.annotator_id.in_(humans)))
         )

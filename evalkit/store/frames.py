@@ -31,6 +31,7 @@ from evalkit.store.schema import (
     Tally,
     Verdict,
 )
+from evalkit.store.schema_app import set_aside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,12 +199,14 @@ def tally(
     criterion: str | None = None,
     models: Collection[Ref] | None = None,
     pooled: bool = False,
+    include_set_aside: bool = False,
 ) -> pd.DataFrame:
     """Reads how battles ended, both orders of one annotator taken together (disagreement is a tie).
 
     Args:
         models: Battles between these only.
         pooled: One row for each pair of models, over all the annotators, criteria and turns asked for.
+        include_set_aside: Also the votes of members who were set aside.
 
     Returns:
         model_a_id, model_b_id, model_a, model_b (names as categories), and battles by outcome: wins_a, wins_b, ties,
@@ -217,6 +220,8 @@ def tally(
     query = query.order_by(Tally.criterion, *pair, Tally.annotator_id, Tally.turn)
     if pooled:
         query = sa.select(*pair, *(_sum(count) for count in counts)).group_by(*pair).order_by(*pair)
+    if not include_set_aside:
+        query = query.where(Tally.annotator_id.not_in(set_aside()))
     with ledger.engine.connect() as connection:
         if annotators is not None or kind is not None:
             wanted = _judged(connection, sa.select(Annotator.id), Annotator.id, annotators, kind)
@@ -274,6 +279,7 @@ def verdicts(
     models: Collection[Ref] | None = None,
     after: int = 0,
     limit: int | None = None,
+    include_set_aside: bool = False,
 ) -> pd.DataFrame:
     """Reads single verdicts, one row for each order and replicate.
 
@@ -281,6 +287,7 @@ def verdicts(
         run_id: Those given in this run.
         models: Battles between these only.
         after: The last verdict_id of the page before.
+        include_set_aside: Also those of members who were set aside.
 
     Returns:
         verdict_id, battle_id, item_id, item (the source's name), model_a, model_b, winner (missing if it failed),
@@ -296,6 +303,8 @@ def verdicts(
     query: Query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id)
     query = query.join(Annotator, Annotator.id == Verdict.annotator_id).where(Verdict.id > after)
     query = query.order_by(Verdict.id).limit(limit)
+    if not include_set_aside:
+        query = query.where(Verdict.annotator_id.not_in(set_aside()))
     with ledger.engine.connect() as connection:
         query = _judged(connection, query, Verdict.annotator_id, annotators, kind)
         if criterion is not None:

@@ -13,6 +13,7 @@ from evalkit.errors import UserError
 from evalkit.store.ledger import Ledger
 from evalkit.store.rows import WINNERS
 from evalkit.store.schema import Annotator, Battle, Grade, Verdict
+from evalkit.store.schema_app import set_aside
 from evalkit.store.write_judgments import outcome
 from evalkit.store.writing import chunks
 
@@ -127,7 +128,7 @@ def annotator_names_of(ledger: Ledger, annotator_ids: Sequence[int]) -> list[str
 
 
 def truth_annotators(ledger: Ledger, pattern: str, but: Sequence[int]) -> list[int]:
-    """Returns the ids of those whose verdicts are held to be right.
+    """Returns the ids of those whose verdicts are held to be right; members who were set aside are not among them.
 
     Args:
         pattern: `*` for every person; else a glob over the names of people and judges, such as `expert_*` or
@@ -138,7 +139,8 @@ def truth_annotators(ledger: Ledger, pattern: str, but: Sequence[int]) -> list[i
         UserError: There are none.
     """
     with ledger.engine.connect() as connection:
-        rows = connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind)).all()
+        counted = Annotator.id.not_in(set_aside())
+        rows = connection.execute(sa.select(Annotator.id, Annotator.name, Annotator.kind).where(counted)).all()
     people = [row for row in rows if row.kind == "human"]
     wanted = people if pattern == "*" else [r for r in rows if r.kind != "metric" and fnmatchcase(r.name, pattern)]
     found = [row.id for row in wanted if row.id not in set(but)]

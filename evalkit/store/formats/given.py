@@ -19,6 +19,7 @@ from evalkit.store.formats.names import annotator_names, item_ids
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.schema import Battle, Grade, Item, Response, Verdict
+from evalkit.store.schema_app import set_aside
 
 PAGE = 5_000
 
@@ -137,7 +138,7 @@ class Said:
 
 
 def verdicts(ledger: Ledger) -> Iterator[Said]:
-    """Yields every human's and judge's verdict, in the order they were stored."""
+    """Yields every human's and judge's verdict, in the order they were stored; not those of members set aside."""
     a, b = aliased(Response), aliased(Response)
     columns = (
         *(Verdict.id, Verdict.battle_id, Battle.item_id, Item.messages, Item.tags, Battle.model_a_id),
@@ -150,7 +151,7 @@ def verdicts(ledger: Ledger) -> Iterator[Said]:
     query = sa.select(*columns, *(column.label(label) for column, label in zip(texts, labels, strict=True)))
     query = query.join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
     query = query.outerjoin(a, a.id == Battle.response_a_id).outerjoin(b, b.id == Battle.response_b_id)
-    query = query.order_by(Verdict.id).limit(PAGE)
+    query = query.where(Verdict.annotator_id.not_in(set_aside())).order_by(Verdict.id).limit(PAGE)
     last = 0
     with ledger.engine.connect() as connection:
         models, people = model_names(connection), annotator_names(connection)

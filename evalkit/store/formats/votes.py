@@ -26,6 +26,7 @@ from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import WINNERS, AnnotatorKind, BattleRow, VerdictRow, Winner
 from evalkit.store.schema import Battle, Item, Verdict
+from evalkit.store.schema_app import set_aside
 from evalkit.store.write_judgments import battle_key
 from evalkit.store.writing import chunks
 
@@ -134,11 +135,17 @@ def _values(row: Row) -> dict[str, Any]:
     }
 
 
-def ledger_votes(ledger: Ledger) -> pd.DataFrame:
-    """Reads every verdict of a ledger as `read_votes` would read its export."""
+def ledger_votes(ledger: Ledger, *, include_set_aside: bool = False) -> pd.DataFrame:
+    """Reads every verdict of a ledger as `read_votes` would read its export.
+
+    Args:
+        ledger: To read.
+        include_set_aside: Also those of members who were set aside.
+    """
     import pandas as pd
 
-    frame = pd.DataFrame([row for page in _pages(ledger) for row in page], columns=list(COLUMNS))
+    rows = [row for page in _pages(ledger, include_set_aside) for row in page]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["order"] = frame["order"].where(frame["order"] != "", None)
     return frame.astype({name: "str" for name, kind in COLUMNS.items() if kind is str} | {"probability": "float64"})
 
@@ -240,8 +247,13 @@ def _battles(ledger: Ledger, rows: Sequence[BattleRow]) -> list[int]:
     return [ids[row] if row in ids else known[battle_key(row)[:4]][0] for row in rows]
 
 
-def export_votes(ledger: Ledger, path: Path) -> int:
+def export_votes(ledger: Ledger, path: Path, *, include_set_aside: bool = False) -> int:
     """Writes every human's and judge's verdict, failed ones included (with `error` and no winner).
+
+    Args:
+        ledger: To read.
+        path: To write.
+        include_set_aside: Also those of members who were set aside.
 
     Returns:
         The number of rows.
@@ -249,10 +261,10 @@ def export_votes(ledger: Ledger, path: Path) -> int:
     Raises:
         UserError: The file cannot be written.
     """
-    return write_table(path, COLUMNS, _pages(ledger))
+    return write_table(path, COLUMNS, _pages(ledger, include_set_aside))
 
 
-def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
+def _pages(ledger: Ledger, include_set_aside: bool) -> Iterator[list[tuple[Any, ...]]]:
     columns = (
         *(Verdict.id, Battle.item_id, Battle.model_a_id, Battle.model_b_id, Verdict.winner, Verdict.annotator_id),
         *(Verdict.criterion, Battle.turn, Verdict.order_shown, Verdict.replicate, Verdict.probability),
@@ -261,6 +273,8 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
     query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
     # Probes are no votes on contestants.
     query = query.where(~Verdict.criterion.startswith(PROBE)).order_by(Verdict.id).limit(PAGE)
+    if not include_set_aside:
+        query = query.where(Verdict.annotator_id.not_in(set_aside()))
     last = 0
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)
