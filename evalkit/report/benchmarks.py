@@ -37,7 +37,7 @@ def benchmark_scores(ledger: Ledger) -> pd.DataFrame:
         listed = listed_metrics(connection)
         sources = connection.scalars(sa.select(Dataset.source).where(Dataset.source.startswith(GROUP))).all()
     members = {name for source in sources for name in source.removeprefix(GROUP).split(", ")}
-    main = {name: main_metric(name, set(part), listed) for name, part in table.groupby("dataset")["metric"]}
+    main = {name: main_metric(str(name), set(part), listed) for name, part in table.groupby("dataset")["metric"]}
     table = table[table["metric"] == table["dataset"].map(main)].rename(columns={"dataset": "benchmark"})
     limits = [_limits(*row) for row in table[["value", "stderr", "n"]].itertuples(index=False)]
     table[["lower", "upper"]] = np.array(limits, dtype=np.float64).reshape(-1, 2)
