@@ -1,0 +1,199 @@
+"""Blind pairwise voting: two answers side by side, one key a vote."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import access, answers, ballots, voting
+from evalkit.errors import UserError
+
+KEYS: tuple[tuple[voting.Choice, str, str], ...] = (
+    ("left", "A is better", "A"),
+    ("tie", "Tie", "T"),
+    ("both_bad", "Both bad", "X"),
+    ("right", "B is better", "B"),
+)
+CHOSEN = {"left": "A", "right": "B", "tie": "a tie", "both_bad": "both bad"}
+HELP = """
+Read the question, then both answers. You are not told who wrote them: judge what is on the screen.
+
+| Key | Means |
+| :-: | :-- |
+| **A** / **B** | this answer is better |
+| **T** | a tie: equally good |
+| **X** | both are bad |
+| **S** | skip, if you cannot tell (nothing is counted) |
+| **U** | undo your last vote |
+
+A vote is stored as you cast it; you can close the page at any time and go on later. Some pairs come twice, on purpose.
+"""
+
+
+def cast(queue: voting.Queue, ballot_key: str, choice: voting.Choice) -> None:
+    """Stores a vote; what came of it is said on the next pair."""
+    comment = str(st.session_state.get(f"comment-{ballot_key}") or "")
+    try:
+        st.session_state["vote-last"] = queue.cast(ballot_key, choice, comment)
+    except UserError as error:
+        st.session_state["vote-fault"] = str(error)
+
+
+def undo(queue: voting.Queue) -> None:
+    """Takes the last vote back."""
+    st.session_state.pop("vote-last", None)
+    st.session_state["vote-undone"] = queue.undo() is not None
+
+
+def said(queue: voting.Queue) -> str:
+    """What there is to say of the press before: quiet, on one line."""
+    last: voting.Cast | None = st.session_state.get("vote-last")
+    if st.session_state.pop("vote-undone", False):
+        return "Your last vote is taken back: vote again."
+    if last is None:
+        return ""
+    if last.status == "early":
+        return "That came too soon after the pair appeared, and was not counted: a second click, or a key held down."
+    if last.status == "repeated" or last.pair is None:
+        return "That vote was stored already."
+    if last.choice == "skip":
+        return "Skipped."
+    words = f"You chose {CHOSEN[last.choice]}."
+    if queue.pool.settings.reveal:
+        left, right = last.pair.sides(queue.pool.names)
+        words += f" A was {answers.one_line(left)}, B was {answers.one_line(right)}."
+    return words
+
+
+def show_turns(turns: tuple[voting.Turn, ...], key: str) -> None:
+    """Writes the turns of a conversation, people's marked as such."""
+    for number, (role, text) in enumerate(turns):
+        if role == "user" and number:
+            st.caption("Then asked")
+        answers.show(text, f"{key}-{number}")
+
+
+@st.fragment
+def ballot(queue: voting.Queue) -> None:
+    """One pair and its buttons; a vote draws only this anew."""
+    pair, progress = queue.next(), queue.progress()
+    fault = st.session_state.pop("vote-fault", None)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="vote-progress"):
+        share = progress.done / max(progress.done + progress.left, 1)
+        words = f"{progress.done:,} voted, {progress.left:,} to go"
+        pace = f" · about {progress.pace:.0f} s a vote" if progress.pace else ""
+        st.progress(share, f"{words}{pace}")
+        with st.popover("How it works", icon=":material/help:", type="tertiary"):
+            st.markdown(HELP)
+    if fault:
+        st.error(fault, icon=":material/error:")
+    st.caption(said(queue) or "Names stay hidden while you vote.")
+    if pair is None:
+        thank(progress)
+    else:
+        show_pair(pair)
+    with st.bottom, st.container(key="vote-bar", gap="xsmall"):
+        bar(queue, pair)
+    top = pair.ballot_key[:12] if pair else "end"
+    script = "document.querySelector('.st-key-vote-progress')?.closest('section')?.scrollTo(0, 0)"
+    st.html(f"<script>/* {top} */ {script}</script>", unsafe_allow_javascript=True)
+
+
+def show_pair(pair: voting.Pair) -> None:
+    """The question, and under it the two answers."""
+    key = pair.ballot_key[:12]
+    with st.container(border=True, key=f"answer-prompt-{key}", gap="xsmall"):
+        for number, (role, text) in enumerate(pair.prompt):
+            st.caption("**Question**" if number == 0 else "Answered" if role == "assistant" else "Then asked")
+            answers.show(text, f"{key}-p{number}")
+    for column, name, turns in zip(st.columns(2), "AB", (pair.left, pair.right), strict=True):
+        with column, st.container(border=True, height="stretch", gap="xsmall"):
+            st.caption(f"**Answer {name}**")
+            with st.container(key=f"answer-scroll-{name}-{key}", gap="xsmall"):
+                show_turns(turns, f"{key}-{name}")
+
+
+def bar(queue: voting.Queue, pair: voting.Pair | None) -> None:
+    """The buttons, which stay in sight; their keys are the pair's, so a late click on an old one is none."""
+    if pair is not None:
+        key = pair.ballot_key
+        with st.container(horizontal=True, gap="xsmall", key="vote-buttons"):
+            for choice, label, letter in KEYS:
+                given = (queue, key, choice)
+                st.button(label, key=f"{choice}-{key}", shortcut=letter, on_click=cast, args=given, width="stretch")
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="vote-more"):
+        if pair is not None:
+            st.button(
+                "Skip",
+                key=f"skip-{pair.ballot_key}",
+                shortcut="S",
+                on_click=cast,
+                type="tertiary",
+                args=(queue, pair.ballot_key, "skip"),
+                icon=":material/skip_next:",
+            )
+        st.button(
+            "Undo",
+            key=f"undo-{pair.ballot_key if pair else 'end'}",
+            shortcut="U",
+            on_click=undo,
+            args=(queue,),
+            type="tertiary",
+            icon=":material/undo:",
+            disabled=not queue.can_undo(),
+        )
+        if pair is not None:
+            st.text_input(
+                "Comment",
+                key=f"comment-{pair.ballot_key}",
+                label_visibility="collapsed",
+                max_chars=1000,
+                placeholder="Comment (optional)",
+                on_change="ignore",
+            )
+
+
+def thank(progress: voting.Progress) -> None:
+    """The end of the queue."""
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.space("small")
+        st.subheader("Thank you", icon=":material/done_all:", anchor=False)
+        if progress.left:
+            others = f"The {progress.left:,} others are with other voters just now."
+            st.write(f"You have voted on {progress.done:,} pairs. {others}")
+        else:
+            st.write(f"You have voted on {progress.done:,} pairs, and there is none left for you.")
+        st.space("small")
+
+
+member = access.current().member
+answers.style()
+campaigns = ballots.open_to(member)
+names = {"everything" if campaign.id is None else str(campaign.id): campaign for campaign in campaigns}
+chosen = next(iter(names), "")
+head = st.container(horizontal=True, vertical_alignment="bottom")
+if len(names) > 1:
+    with st.sidebar:
+        chosen = st.selectbox(
+            "Campaign", list(names), format_func=lambda key: names[key].name, key="campaign", bind="query-params"
+        )
+campaign = names.get(chosen)
+about = "" if campaign is None or campaign.criterion == "overall" else f": {answers.one_line(campaign.criterion)}"
+head.title(f"Which answer is better{about}?", anchor=False)
+if campaign is None:
+    st.info(
+        "No campaign is open, so there is nothing to vote on. Ask whoever invited you, or come back later.",
+        icon=":material/hourglass_empty:",
+    )
+    st.stop()
+if campaign.instructions.strip():
+    st.caption(answers.safe(campaign.instructions))
+queue = ballots.queue(campaign, member.annotator_id)
+if queue.pool.total:
+    ballot(queue)
+else:
+    st.info(
+        "There are no two answers to the same question here yet. Answers come from a run (`evalkit run plan.yaml`) or "
+        "from a file (`evalkit import`); votes alone, without texts, cannot be shown.",
+        icon=":material/inbox:",
+        title="Nothing to compare yet",
+    )
