@@ -33,6 +33,7 @@ def cast(queue: voting.Queue, ballot_key: str, choice: voting.Choice) -> None:
     """Stores a vote; what came of it is said on the next pair."""
     comment = str(st.session_state.get(f"comment-{ballot_key}") or "")
     try:
+        access.limit("votes")
         st.session_state["vote-last"] = queue.cast(ballot_key, choice, comment)
     except UserError as error:
         st.session_state["vote-fault"] = str(error)

@@ -92,7 +92,12 @@ def votes(ledger: Ledger, campaign_id: int | None, annotator_id: int | None = No
         query = query.where(Ballot.annotator_id == annotator_id)
     with ledger.engine.connect() as connection:
         rows: list[Any] = list(connection.execute(query))
-    return [Vote(*row[:3], (row[3], row[4]), *row[5:11], row[11], bool(row[12])) for row in rows]
+    found = []
+    for key, annotator, battle_id, item, turn, a, b, order, winner, replicate, kind, seconds, aside_now in rows:
+        place = (item, turn)
+        parts = (key, annotator, battle_id, place, a, b, order, winner, replicate, kind, seconds, bool(aside_now))
+        found.append(Vote(*parts))
+    return found
 
 
 def castings(ledger: Ledger, campaign_id: int | None, annotator_id: int) -> dict[tuple[int, int], int]:
