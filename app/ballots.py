@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 import streamlit as st
 
-from app.access import people
 from app.voting import EVERYTHING, Queue
 from app.voting_pool import Pool
 from evalkit.models.base import canonical_json
+from evalkit.store import Ledger
 from evalkit.store import voting as reads
-from evalkit.store.ledger_app import Member
+from evalkit.store.ledger_app import Member, People
 from evalkit.store.voting import CampaignRow
+
+
+@st.cache_resource
+def people() -> People:
+    """Returns the writes for people and votes, on a ledger of their own: the pages' other one only reads."""
+    return People(Ledger.open(os.environ["EVALKIT_STORE"], create=False))
 
 
 @st.cache_data(ttl="5s")
