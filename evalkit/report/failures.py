@@ -127,9 +127,9 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
     with ledger.engine.connect() as connection:
         run = run_row(connection, run_id)
         names = run_models(connection, run_id)
-        graders = _graders(connection, tasks)
-        left_out += [f"{name}: no answer was graded" for key, (name, _) in tasks.items() if key not in graders]
-        graded = _graded(run_id, graders)
+        graded_by = graders(connection, tasks)
+        left_out += [f"{name}: no answer was graded" for key, (name, _) in tasks.items() if key not in graded_by]
+        graded = _graded(run_id, graded_by)
         counts, ungraded = _count(connection, graded, tasks)
         cells = sa.select(RunCell.model_id, sa.func.sum(RunCell.errors)).join(Dataset, Dataset.id == RunCell.dataset_id)
         cells = cells.where(RunCell.run_id == run_id, Dataset.n > 0).group_by(RunCell.model_id)
@@ -158,7 +158,7 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
     return Failures(tuple(found), definition, tuple(left_out))
 
 
-def _graders(connection: sa.Connection, tasks: Mapping[int, tuple[str, str]]) -> dict[int, int]:
+def graders(connection: sa.Connection, tasks: Mapping[int, tuple[str, str]]) -> dict[int, int]:
     """Returns who graded each dataset's main metric: the newest grader named after task and metric."""
     names = {f"{name} {metric}": key for key, (name, metric) in tasks.items()}
     query = sa.select(Annotator.name, sa.func.max(Annotator.id)).where(Annotator.kind == "metric")

@@ -71,7 +71,7 @@ def responses(
             links.extend((model_id, dataset_id, row[0], bool(row[1])) for row in connection.execute(query, place))
         more = limit is not None and len(links) > limit
         links = links[:limit]
-        table = _rows(connection, links, texts)
+        table = response_rows(connection, links, texts)
     table.attrs["next"] = links[-1][:3] if more else None
     return table
 
@@ -105,7 +105,8 @@ def _place(connection: sa.Connection, run_id: int, response_id: int) -> Cursor:
     return (row[0], row[1], response_id)
 
 
-def _rows(connection: sa.Connection, links: list[tuple[int, int, int, bool]], texts: bool) -> pd.DataFrame:
+def response_rows(connection: sa.Connection, links: list[tuple[int, int, int, bool]], texts: bool) -> pd.DataFrame:
+    """Reads responses in the order of `links`: model id, dataset id, response id, cached. Columns as `responses`."""
     columns = (
         *(Response.id, Response.item_id, Response.sample, Response.error_kind, Response.error),
         *(Response.finish_reason, Response.prompt_tokens, Response.completion_tokens, Response.seconds),
