@@ -20,8 +20,11 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 """Okabe and Ito's colours, told apart with every kind of colour vision."""
 
 ROW = 22  # pixels for a row of a chart: what a 12-pixel label needs
+AROUND = 92  # pixels for title, axis and its name: a chart's height is that of all it shows
 LABELS = 210  # pixels for a row's name; the rest is cut off and stands in the tooltip
 BAR = 3
+INK = alt.Color("one_series:N", scale=alt.Scale(range="category"), legend=None)
+"""The theme's first colour: rules and marks of a chart with one series have none of their own."""
 
 
 def show(chart: Chart, *, key: str | None = None, on_select: Any = "ignore") -> Any:
@@ -31,7 +34,9 @@ def show(chart: Chart, *, key: str | None = None, on_select: Any = "ignore") -> 
         What was selected, if `on_select` asks for it.
     """
     said = chart.description if isinstance(chart.description, str) else None
-    return st.altair_chart(chart, alt=said, key=key, on_select=on_select)
+    bare = chart.copy(deep=False)
+    bare.description = alt.Undefined  # said once: both here and there would be two names
+    return st.altair_chart(bare, alt=said, key=key, on_select=on_select)
 
 
 def interval_chart(
@@ -63,9 +68,11 @@ def interval_chart(
         description: For screen readers; by default the title and who is first.
     """
     order = list(dict.fromkeys(frame[label].astype(str)))
-    known = frame.dropna(subset=[value])
-    barred = frame.dropna(subset=[value, lower, upper])
-    y = alt.Y(f"{_field(label)}:N", sort=order, title=None, axis=alt.Axis(labelLimit=LABELS, ticks=False))
+    known = frame.dropna(subset=[value]).assign(one_series="")
+    barred = known.dropna(subset=[value, lower, upper])
+    y = alt.Y(
+        f"{_field(label)}:N", sort=order, title=None, axis=alt.Axis(labelLimit=LABELS, ticks=False, labelOverlap=False)
+    )
     x = alt.X(
         f"{_field(value)}:Q", title=value_title or None, scale=alt.Scale(zero=False), axis=alt.Axis(format=value_format)
     )
@@ -76,7 +83,7 @@ def interval_chart(
         alt.Tooltip(f"{_field(upper)}:Q", title="To", format=value_format),
         *_tooltips(frame, tooltip),
     ]
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"color": INK}
     if series is not None:
         names = list(dict.fromkeys(frame[series].astype(str)))
         extra = {
@@ -90,9 +97,11 @@ def interval_chart(
     layers.append(base.mark_point(filled=True, size=70, opacity=1).encode(x=x))
     if reference is not None:
         layers.insert(0, _line(reference, "x"))
-    height = ROW * max(len(order), 1) * (1 if series is None else max(1, frame[series].nunique() * 0.6))
+    rows = ROW * max(len(order), 1) * (1 if series is None else max(1, frame[series].nunique() * 0.6))
     first = f"; first is {order[0]}" if order else ""
-    return _titled(alt.layer(*layers), title, description or f"{title}{first}").properties(height=height)
+    return _titled(alt.layer(*layers), title, description or f"{title}{first}").properties(
+        height=rows + AROUND + 25 * (series is not None)
+    )
 
 
 def heatmap(
@@ -160,7 +169,7 @@ def heatmap(
         # No colour of its own: the theme's ink can be read on every cell, for the scales are made so.
         layers.append(base.mark_text(fontSize=12).encode(text=alt.Text(f"{_field(value)}:Q", format=value_format)))
     size = 34 if len(columns) <= 14 else ROW
-    return _titled(alt.layer(*layers), title, description or title).properties(height=size * max(len(rows), 1))
+    return _titled(alt.layer(*layers), title, description or title).properties(height=size * max(len(rows), 1) + 170)
 
 
 def scatter(
@@ -202,14 +211,14 @@ def scatter(
         alt.Tooltip(f"{_field(y)}:Q", title=y_title, format=y_format),
         *_tooltips(frame, tooltip),
     ]
-    known = frame.dropna(subset=[x, y])
+    known = frame.dropna(subset=[x, y]).assign(one_series="")
     layers: list[Any] = []
-    thin: dict[str, Any] = {"strokeWidth": 1.5, "opacity": 0.35}
+    thin: dict[str, Any] = {"strokeWidth": 1.5, "opacity": 0.4}
     if x_limits is not None:
-        bars = alt.Chart(known.dropna(subset=list(x_limits))).mark_rule(**thin)
+        bars = alt.Chart(known.dropna(subset=list(x_limits))).mark_rule(**thin).encode(color=INK)
         layers.append(bars.encode(y=up, x=alt.X(f"{_field(x_limits[0])}:Q", title=x_title), x2=_field(x_limits[1])))
     if y_limits is not None:
-        bars = alt.Chart(known.dropna(subset=list(y_limits))).mark_rule(**thin)
+        bars = alt.Chart(known.dropna(subset=list(y_limits))).mark_rule(**thin).encode(color=INK)
         layers.append(bars.encode(x=across, y=alt.Y(f"{_field(y_limits[0])}:Q", title=y_title), y2=_field(y_limits[1])))
     named = known
     if front is not None:

@@ -51,12 +51,12 @@ def state() -> State:
     total, newest = sa.func.sum, sa.func.max
     queries = (
         sa.select(total(Tally.wins_a), total(Tally.wins_b), total(Tally.ties), total(Tally.both_bad)),
-        sa.select(newest(Verdict.id), total(Tally.errors)),
+        sa.select(total(Tally.errors)),
         sa.select(total(RunCell.n), total(RunCell.errors)),
         sa.select(sa.func.count(), total(Score.value)),
         sa.select(newest(Run.id), newest(Run.finished_at)),
         sa.select(newest(Member.set_aside_at), sa.func.count(Member.set_aside_at)),
-        *(sa.select(newest(table.id)) for table in (Grade, Annotator, Model, Dataset, Slice, Gate)),
+        *(sa.select(newest(table.id)) for table in (Verdict, Grade, Annotator, Model, Dataset, Slice, Gate)),
     )
     with ledger().engine.connect() as connection:
         return tuple(value for query in queries for value in connection.execute(query).one())
@@ -363,3 +363,16 @@ def tried(read: Callable[[], Any]) -> Any:
     except UserError as error:
         st.info(str(error), icon=":material/info:")
         return None
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _has_judges(at: State, criterion: str) -> bool:
+    from evalkit.report.reads import judges
+
+    with ledger().engine.connect() as connection:
+        return any(one.kind != "human" for one in judges(connection, criterion))
+
+
+def has_judges(criterion: str = "overall") -> bool:
+    """Whether a judge has given verdicts on a criterion."""
+    return _has_judges(state(), criterion)
