@@ -21,8 +21,10 @@ from evalkit.store.rows_app import (
     Role,
     ScheduleRow,
 )
+from evalkit.store.write_people import LOCAL, sign_in_identity
 
 __all__ = [
+    "LOCAL",
     "BallotKind",
     "BallotResult",
     "BallotRow",
@@ -33,6 +35,7 @@ __all__ = [
     "People",
     "Role",
     "ScheduleRow",
+    "sign_in_identity",
 ]
 
 
@@ -116,6 +119,20 @@ class People:
         with self.ledger.write() as connection:
             return write_people.invite(connection, role, campaign_id, expires_at, note, max_uses)
 
+    def invitation_of(self, token: str) -> int | None:
+        """Returns the id of a token's invitation, whatever became of it."""
+        with database.said_plainly(self.ledger.url), self.ledger.engine.connect() as connection:
+            return write_people.invitation_of(connection, token)
+
+    def check_invitation(self, token: str) -> None:
+        """Looks whether `redeem` would take a token, and changes nothing.
+
+        Raises:
+            UserError: It is not known, expired, revoked, or used up.
+        """
+        with database.said_plainly(self.ledger.url), self.ledger.engine.connect() as connection:
+            write_people.check_invitation(connection, token)
+
     def redeem(self, token: str, name: str) -> Member:
         """Makes a new member by an invitation.
 
@@ -154,6 +171,11 @@ class People:
         with self.ledger.write() as connection:
             return write_people.ensure_member(connection, identity, name, role)
 
+    def has_admin(self) -> bool:
+        """Whether anyone but whoever sits at this machine is admin."""
+        with database.said_plainly(self.ledger.url), self.ledger.engine.connect() as connection:
+            return write_people.has_admin(connection)
+
     def set_role(self, member_id: int, role: Role) -> None:
         """Changes what a member may do.
 
@@ -190,6 +212,7 @@ class People:
 
         Raises:
             UserError: The campaign is closed, or there is no such campaign or battle.
+            ValueError: The winner is none of those that a verdict can have.
         """
         with self.ledger.write() as connection:
             return write_people.vote(connection, row)
@@ -281,6 +304,19 @@ class Jobs:
         """
         with self.ledger.write() as connection:
             return write_jobs.finish(connection, job_id, attempt, status, message)
+
+    def release(self, job_id: int, attempt: int, message: str) -> bool:
+        """Gives a running job back to the queue: its worker stops, or was ended.
+
+        Args:
+            attempt: As it was claimed.
+            message: Why.
+
+        Returns:
+            False if the job had been taken over, or had ended; nothing was changed.
+        """
+        with self.ledger.write() as connection:
+            return write_jobs.release(connection, job_id, attempt, message)
 
     def cancel(self, job_id: int) -> JobRow:
         """Cancels a job that waits or runs; a running one's worker learns of it at its next heartbeat.

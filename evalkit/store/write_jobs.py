@@ -83,6 +83,14 @@ def finish(
     return heartbeat(connection, job_id, attempt, status=status, message=message, finished_at=now())
 
 
+def release(connection: sa.Connection, job_id: int, attempt: int, message: str) -> bool:
+    """See `Jobs.release`."""
+    idle = {"status": "queued", "task_id": None, "pid": None, "host": None, "heartbeat_at": None}
+    return heartbeat(connection, job_id, attempt, message=message) and bool(
+        connection.execute(sa.update(Job).where(Job.id == job_id).values(**idle)).rowcount
+    )
+
+
 def cancel(connection: sa.Connection, job_id: int) -> JobRow:
     """See `Jobs.cancel`."""
     open_one = sa.update(Job).where(Job.id == job_id, Job.status.in_(("queued", "running")))

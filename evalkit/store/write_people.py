@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from evalkit.errors import UserError
 from evalkit.store.database import now, storable
-from evalkit.store.rows import VerdictRow, Winner
+from evalkit.store.rows import WINNERS, VerdictRow, Winner
 from evalkit.store.rows_app import BallotResult, BallotRow, Member, Role
 from evalkit.store.schema import Battle, Verdict
 from evalkit.store.schema_app import Ballot, Base, Campaign, Invitation
@@ -23,6 +23,8 @@ from evalkit.store.write_judgments import add_verdicts, remove_verdict
 from evalkit.store.write_runs import add_annotator
 from evalkit.store.writing import next_id
 
+LOCAL = "local"
+"""Identity of whoever sits at the machine that the app runs on, without a team."""
 TOKEN_BYTES = 32
 NAME_LIMIT = 80
 COMMENT_LIMIT = 10_000
@@ -110,8 +112,13 @@ def invite(
     return _add(connection, Invitation, **values, expires_at=expires, revoked_at=None, uses=0, max_uses=max_uses), token
 
 
-def redeem(connection: sa.Connection, token: str, name: str) -> Member:
-    """See `People.redeem`."""
+def invitation_of(connection: sa.Connection, token: str) -> int | None:
+    """See `People.invitation_of`."""
+    return connection.scalar(sa.select(Invitation.id).where(Invitation.token_hash == _hash(token)))
+
+
+def check_invitation(connection: sa.Connection, token: str) -> sa.RowMapping:
+    """See `People.check_invitation`; returns the invitation's row."""
     digest = _hash(token)
     row = connection.execute(sa.select(Invitation.__table__).where(Invitation.token_hash == digest)).mappings().first()
     fault = None
@@ -125,6 +132,12 @@ def redeem(connection: sa.Connection, token: str, name: str) -> Member:
         fault = "has been used up"
     if row is None or fault is not None:
         raise UserError(f"this invitation {fault}; ask whoever sent it for a new one.", code=2)
+    return row
+
+
+def redeem(connection: sa.Connection, token: str, name: str) -> Member:
+    """See `People.redeem`."""
+    row = check_invitation(connection, token)
     uses = row["uses"] + 1
     member = _add_member(connection, f"invitation:{row['id']}:{uses}", name, row["role"], row["id"])
     _set(connection, Invitation, row["id"], uses=uses)
@@ -163,6 +176,25 @@ def _add_member(connection: sa.Connection, identity: str, name: str, role: Role,
     return cast(Member, member_of(connection, identity))
 
 
+def sign_in_identity(name: str) -> str:
+    """Returns the identity of a person whom the sign-in service calls by this address or subject.
+
+    Raises:
+        UserError: It is empty, or has spaces in it.
+    """
+    name = name.strip()
+    if not name or name.split() != [name] or len(name) > 200:
+        raise UserError(f"{name!r}: write one person's address, or the service's own name, without spaces.", code=2)
+    return "signin:" + (name.lower() if "@" in name else name)
+
+
+def has_admin(connection: sa.Connection) -> bool:
+    """See `People.has_admin`."""
+    joined = sa.select(MemberTable.id).outerjoin(Invitation, Invitation.id == MemberTable.invitation_id)
+    admins = joined.where(MemberTable.role == "admin", MemberTable.identity != LOCAL, Invitation.revoked_at.is_(None))
+    return connection.execute(admins.limit(1)).first() is not None
+
+
 def set_role(connection: sa.Connection, member_id: int, role: Role) -> None:
     """See `People.set_role`."""
     _set(connection, MemberTable, member_id, role=role)
@@ -181,6 +213,8 @@ def take_back(connection: sa.Connection, member_id: int) -> None:
 
 def vote(connection: sa.Connection, row: BallotRow) -> BallotResult:
     """See `People.vote`."""
+    if row.winner is not None and row.winner not in WINNERS:
+        raise ValueError(f"the winner of a ballot is one of {', '.join(WINNERS)}: {row}")
     question = (
         Ballot.battle_id == row.battle_id,
         Ballot.annotator_id == row.annotator_id,
