@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evalkit import cli_look
 from evalkit.cli_store import opened
 from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from evalkit.store import Ledger
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +23,12 @@ def serve(
     store: cli_look.Store = cli_look.STORE,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     address: Annotated[str, typer.Option(help="Address to listen on; by default this machine alone.")] = "127.0.0.1",
+    team: Annotated[
+        bool, typer.Option("--team", help="People enter by invitation or sign-in; without it everyone is admin.")
+    ] = False,
+    admin: Annotated[
+        str | None, typer.Option(metavar="EMAIL", help="With --team: who is admin, as the sign-in service knows them.")
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
 ) -> None:
     """Open the dashboard and the voting page over a ledger."""
@@ -29,21 +38,67 @@ def serve(
     from importlib.util import find_spec
     from pathlib import Path
 
+    from evalkit import printing
+
     if find_spec("streamlit") is None:
         raise UserError("the dashboard needs Streamlit; type: pip install 'evalkit[app]'")
-    opened(store).close()
+    if not team and address not in ("127.0.0.1", "localhost", "::1"):
+        raise UserError(
+            f"--address {address} lets other machines in, and without --team everyone who comes in is admin; "
+            "add --team, and people enter by invitation or sign-in (see docs/team.md)",
+            code=2,
+        )
+    if admin is not None and not team:
+        raise UserError("--admin names who is admin of a team; add --team", code=2)
+    where = store if "://" in store else str(Path(store).absolute())
+    with opened(store) as ledger:
+        link = _first_admin(ledger, where, admin) if team else None
     import app
 
     folder = Path(app.__file__).parent
     options = {
         "server.port": port,
         "server.address": address,
-        "server.headless": str(not browser).lower(),
+        "server.headless": str(not browser or team).lower(),
         "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
+        "client.toolbarMode": "viewer" if team else "minimal",
+        "client.showErrorDetails": "none" if team else "full",
         "theme.base": folder / "theme.toml",
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(folder / "main.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(folder / "server.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
-    where = store if "://" in store else str(Path(store).absolute())
-    raise typer.Exit(subprocess.call(command, env={**os.environ, "EVALKIT_STORE": where}))
+    host = f"[{address}]" if ":" in address else address
+    printing.say(f"evalkit app: http://{host}:{port} (Ctrl-C ends it)")
+    if link:
+        printing.say(
+            f"You are the admin once you open this link (it works once, for a day): http://{host}:{port}{link}"
+        )
+    environment = {**os.environ, "EVALKIT_STORE": where, "EVALKIT_TEAM": "1" if team else "0"}
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execve(command[0], command, environment)  # in our place, so that what stops us stops the server
+    raise typer.Exit(subprocess.call(command, env=environment))
+
+
+def _first_admin(ledger: Ledger, where: str, admin: str | None) -> str | None:
+    """Makes the key of the cookies, and sees to it that someone can be admin.
+
+    Returns:
+        The path of an invitation, where nobody is admin yet.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from app import cookies
+    from evalkit.store.ledger_app import People, sign_in_identity
+
+    cookies.key(where)
+    people = People(ledger)
+    if admin is not None:
+        member = people.ensure_member(sign_in_identity(admin), admin.strip(), "admin")
+        if member.role != "admin":
+            people.set_role(member.id, "admin")
+        return None
+    if people.has_admin():
+        return None
+    _, token = people.invite("admin", expires_at=datetime.now(UTC) + timedelta(days=1), note="printed at the start")
+    return f"/join/{token}"

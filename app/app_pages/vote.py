@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import access, answers, ballots, voting
+from app.scripts import SCROLL_UP
 from evalkit.errors import UserError
 
 KEYS: tuple[tuple[voting.Choice, str, str], ...] = (
@@ -94,9 +95,8 @@ def ballot(queue: voting.Queue) -> None:
         show_pair(pair)
     with st.bottom, st.container(key="vote-bar", gap="xsmall"):
         bar(queue, pair)
-    top = pair.ballot_key[:12] if pair else "end"
-    script = "document.querySelector('.st-key-vote-progress')?.closest('section')?.scrollTo(0, 0)"
-    st.html(f"<script>/* {top} */ {script}</script>", unsafe_allow_javascript=True)
+    turn = (progress.done + progress.skipped) % 2
+    st.html(f"<script>{SCROLL_UP[turn]}</script>", unsafe_allow_javascript=True)
 
 
 def show_pair(pair: voting.Pair) -> None:
