@@ -81,7 +81,7 @@ def imports(file: Path) -> Iterator[str]:
 
 MIDDLE = ("benchmarks", "judges", "trainers")
 TOP = (
-    *("evalkit.stages", "evalkit.estimate", "evalkit.judging", "evalkit.juries", "evalkit.judge_run"),
+    *("evalkit.stages", "evalkit.estimate", "evalkit.judging", "evalkit.juries", "evalkit.judge_run", "evalkit.jobs"),
     *("evalkit.cli", "evalkit.cli_look", "app"),
 )
 
