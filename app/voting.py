@@ -181,14 +181,11 @@ class Queue:
             casting = (pair.battle_id, pair.replicate)
             self._castings[casting] = self._castings.get(casting, 0) + 1
             voted = result.winner is not None
-            self._done.append(
-                _Done(
-                    *(result.key, pair.battle, pair.battle_id, pair.order, voted),
-                    *(pair.replicate, pair.kind, seconds),
-                )
-            )
+            done = _Done(result.key, pair.battle, pair.battle_id, pair.order, voted, pair.replicate, pair.kind, seconds)
+            self._done.append(done)
             if pair.kind != "repeat":
-                self.pool.counted(pair.battle.models, pair.battle.place, self.annotator_id, int(voted))
+                change = int(voted and result.status == "stored")
+                self.pool.counted(pair.battle.models, pair.battle.place, self.annotator_id, change)
             self._current, self._shown_at = self._upcoming(), None
             self._look_ahead()
             return Cast(result.status, pair, choice)
@@ -238,22 +235,31 @@ class Queue:
     def _look_ahead(self) -> None:
         """Has the pair after this one made ready, beside the voter."""
         if self._current is not None and not self._ahead and self._coming is None:
-            seen, ballots = self._seen(), len(self._done) + 1
-            self._coming = self.pool.run(self._make, seen, ballots)
+            self._coming = self.pool.run(self._make, *self._wanted(len(self._done) + 1))
 
     def _prepare(self) -> Pair | None:
-        return self._make(self._seen(), len(self._done))
+        return self._make(*self._wanted(len(self._done)))
 
-    def _make(self, seen: set[tuple[Pairing, Place]], ballots: int) -> Pair | None:
-        """Makes the pair that comes after so many ballots."""
-        draw = random.Random(f"{self.pool.campaign.seed}:{self.annotator_id}:{ballots}").random()
+    def _wanted(self, ballots: int) -> tuple[set[tuple[Pairing, Place]], bool, _Done | None]:
+        """What comes after so many ballots: nothing seen, perhaps a gold pair, perhaps one of those done once more."""
         settings = self.pool.settings
-        if draw < settings.repeat_share:
-            repeat = self._repeat(ballots)
-            if repeat is not None:
-                return repeat
+        draw = random.Random(f"{self.pool.campaign.seed}:{self.annotator_id}:{ballots}")
+        place = draw.random()
+        repeat = None
+        if place < settings.repeat_share:
+            shown = [*self._ahead, *([self._current] if self._current else [])]
+            asked = {(one.battle.models, one.battle.place) for one in (*self._done, *shown) if one.replicate}
+            old = [done for done in self._done[: max(0, ballots - REPEAT_AFTER)] if done.voted and not done.replicate]
+            old = [done for done in old if (done.battle.models, done.battle.place) not in asked]
+            repeat = draw.choice(old) if old else None
+        return self._seen(), place >= 1.0 - settings.gold_share, repeat
+
+    def _make(self, seen: set[tuple[Pairing, Place]], gold: bool, repeat: _Done | None) -> Pair | None:
+        """Makes a pair ready; takes no lock of the queue, as this runs while another thread waits for it."""
+        pair = self._again(repeat, repeated=True) if repeat is not None else None
+        if pair is not None:
+            return pair
         for _ in range(UNREADABLE):
-            gold = draw >= 1.0 - settings.gold_share
             battle = self.pool.take_gold(self.annotator_id, seen) if gold else None
             kind: BallotKind = "gold" if battle is not None else "queue"
             battle = battle or self.pool.take(self.annotator_id, seen)
@@ -265,25 +271,14 @@ class Queue:
             self.pool.give_back(battle, self.annotator_id, unreadable=True)
         return None
 
-    def _repeat(self, ballots: int) -> Pair | None:
-        """An earlier pair once more, its sides swapped."""
-        asked = {(done.battle.models, done.battle.place) for done in self._done if done.replicate}
-        old = [
-            done
-            for done in self._done[: max(0, ballots - REPEAT_AFTER)]
-            if done.voted and not done.replicate and (done.battle.models, done.battle.place) not in asked
-        ]
-        if not old:
-            return None
-        done = random.Random(f"{self.pool.campaign.seed}:{self.annotator_id}:{ballots}:repeat").choice(old)
-        battle = self._found(done)
-        swapped: Order = "ba" if done.order == "ab" else "ab"
-        return self._pair(battle, done.battle_id, "repeat", replicate=1, order=swapped) if battle else None
-
-    def _again(self, done: _Done) -> Pair | None:
+    def _again(self, done: _Done, *, repeated: bool = False) -> Pair | None:
+        """A pair that was voted on: as it was, or as a repeat, its sides swapped."""
         battle = self._found(done)
         if battle is None:
             return None
+        if repeated:
+            swapped: Order = "ba" if done.order == "ab" else "ab"
+            return self._pair(battle, done.battle_id, "repeat", replicate=1, order=swapped)
         return self._pair(battle, done.battle_id, done.kind, replicate=done.replicate, order=done.order)
 
     def _found(self, done: _Done) -> Battle | None:

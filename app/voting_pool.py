@@ -117,7 +117,7 @@ class Pool:
     def __init__(self, ledger: Ledger, campaign: CampaignRow) -> None:
         self.ledger, self.campaign, self.settings = ledger, campaign, Settings.of(campaign)
         self._lock = threading.Lock()
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="voting")
+        self._workers = ThreadPoolExecutor(3, thread_name_prefix="voting")
         self._answers = reads.answers_by_model(ledger, self.settings.datasets, self.settings.models)
         self._stored: dict[tuple[Pairing, Place], tuple[int, tuple[int, int]]] = {}
         stored = reads.battles_with_texts(ledger, self.settings.datasets, self.settings.models)
