@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
+from evalkit.models.streaming import Heard
 
 WINDOW = 16_384
 """Requests that may wait at once: more than all but the largest benchmarks have, and still only megabytes."""
@@ -26,12 +27,14 @@ class Pending:
     Attributes:
         work: What the model has prepared for it.
         answered: Whether `answer` was called.
+        heard: Is told the text so far, where the model can.
     """
 
     request: Request
     future: Future[Reply]
     work: Any = None
     answered: bool = False
+    heard: Heard | None = None
 
     def answer(self, result: Reply | BaseException) -> None:
         """Gives the reply or failure to who asked, if they still wait (Ctrl-C)."""
@@ -104,16 +107,18 @@ class BatchedModel:
             RequestFailed: The prompt is longer than the context, asks for what the model cannot do, or comes too late.
             UserError: The weights cannot be loaded.
         """
-        future: Future[Reply] = Future()
+        return await self._queue(Pending(request, Future()))
+
+    async def _queue(self, pending: Pending) -> Reply:
         with self._wake:
             if self._closed:
                 raise _closed(self.settings)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="evalkit model", daemon=True)
                 self._worker.start()
-            self._arrived.append(Pending(request, future))
+            self._arrived.append(pending)
             self._wake.notify()
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(pending.future)
 
     async def close(self) -> None:
         """Ends the worker after its current batch and frees the weights."""

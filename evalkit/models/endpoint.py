@@ -15,6 +15,7 @@ from evalkit.models.base import ModelSettings, Reply, Request, RequestFailed
 from evalkit.models.endpoint_errors import html_failure, is_html, refused_parameter, status_failure, transport_failure
 from evalkit.models.httpclient import HTTPClient, HTTPReply, TransportError
 from evalkit.models.loglik import NO_LOGPROBS, continuation_start, echo_choices, echo_payload, score
+from evalkit.models.streaming import EventStream, Heard
 from evalkit.models.wire import correct, parse_completion, payload_of, plain_chat, served_by
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
@@ -83,15 +84,40 @@ class EndpointModel:
                 return await self._score_pairs(request)
             return await self._complete(request)
         except RequestFailed as failure:
-            if self._url in failure.message:
-                raise
-            raise RequestFailed(
-                failure.kind,
-                f"{self._url}: {failure.message}",
-                retryable=failure.retryable,
-                retry_after=failure.retry_after,
-                paid=failure.paid,
-            ) from failure
+            raise self._at_this_url(failure) from failure
+
+    async def stream(self, request: Request, heard: Heard) -> Reply:
+        """Answers one chat, heard while the server writes it; of a server that does not stream, when it is whole.
+
+        Raises:
+            RequestFailed: No answer; says whether a retry may help.
+        """
+        events = EventStream(heard)
+
+        def payload() -> dict[str, Any]:
+            asked = payload_of(self._settings.name, request)
+            return {**asked, "stream": True, "stream_options": {"include_usage": True}}
+
+        try:
+            if not request.messages:
+                raise RequestFailed("unsupported", "only chats are streamed")
+            document, seconds = await self._ask("/chat/completions", payload, events=events)
+            reply = parse_completion(document, request, seconds, self._corrections)
+        except RequestFailed as failure:
+            raise self._at_this_url(failure) from failure
+        heard(reply.text)
+        return reply
+
+    def _at_this_url(self, failure: RequestFailed) -> RequestFailed:
+        if self._url in failure.message:
+            return failure
+        return RequestFailed(
+            failure.kind,
+            f"{self._url}: {failure.message}",
+            retryable=failure.retryable,
+            retry_after=failure.retry_after,
+            paid=failure.paid,
+        )
 
     async def _complete(self, request: Request) -> Reply:
         name, chat = self._settings.name, bool(request.messages)
@@ -101,20 +127,28 @@ class EndpointModel:
         return parse_completion(document, request, seconds, self._corrections)
 
     async def _ask(
-        self, path: str, payload: Callable[[], Mapping[str, Any]], body: bytes | None = None
+        self,
+        path: str,
+        payload: Callable[[], Mapping[str, Any]],
+        body: bytes | None = None,
+        events: EventStream | None = None,
     ) -> tuple[Any, float]:
         """Returns the reply's JSON and its seconds, after leaving out what the server was found to refuse.
 
         Args:
             payload: Makes what to send.
             body: The same encoded, where it is there already.
+            events: Where the reply is asked for as a stream.
         """
+        heard = events.feed if events else None
         url = self._url + path
         for _ in range(MAX_CORRECTIONS):
             if body is None:
                 body = json.dumps(correct(payload(), self._corrections)).encode()
+            if events:
+                events.restart()
             try:
-                reply = await self._http.request("POST", path, body)
+                reply = await self._http.request("POST", path, body, heard)
             except TransportError as error:
                 raise transport_failure(error, url) from error
             if reply.status not in (400, 422):
@@ -124,14 +158,16 @@ class EndpointModel:
                 break
             self._corrections[refused[0]] = refused[1]
             body = None
-        return self._document(reply, url), reply.seconds
+        return self._document(reply, url, events), reply.seconds
 
-    def _document(self, reply: HTTPReply, url: str) -> Any:
+    def _document(self, reply: HTTPReply, url: str, events: EventStream | None = None) -> Any:
         """Returns a reply's JSON, or raises what went wrong."""
         if reply.status != 200:
             raise status_failure(reply, url, self._settings.name, self._key, self._key_name)
+        document = events.document() if events else None
         try:
-            document = json.loads(reply.body.decode())
+            if document is None:
+                document = json.loads(reply.body.decode())
         except ValueError:
             if is_html(reply.body):
                 raise html_failure(url) from None

@@ -35,7 +35,7 @@ _DROPPABLE: tuple[str, ...] = (
     "presence_penalty",
     "frequency_penalty",
 )
-_DROPPABLE += ("repetition_penalty", "continue_final_message", "add_generation_prompt")
+_DROPPABLE += ("repetition_penalty", "continue_final_message", "add_generation_prompt", "stream_options")
 _DROPPABLE_IN_CHATS = ("response_format", "logprobs", "top_logprobs")  # who asks can read the answer without
 
 

@@ -12,7 +12,7 @@ import asyncio
 import base64
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -73,6 +73,7 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.waiter: asyncio.Future[HTTPReply] | None = None
         self.tunnel = False
+        self.heard: Callable[[bytes], None] | None = None
         self.sent_at = 0.0
         self._restart()
 
@@ -149,6 +150,8 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self.parts.append(body)
+        if self.heard is not None:
+            self.heard(body)
 
     def on_message_complete(self) -> None:
         if self.waiter is None:
@@ -206,8 +209,14 @@ class HTTPClient:
         self._lines = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._heads: dict[tuple[str, str], bytes] = {}
 
-    async def request(self, method: str, path: str, body: bytes = b"") -> HTTPReply:
+    async def request(
+        self, method: str, path: str, body: bytes = b"", heard: Callable[[bytes], None] | None = None
+    ) -> HTTPReply:
         """Sends one request and returns the whole reply, whatever its status.
+
+        Args:
+            method, path, body: Of the request.
+            heard: Is told each part of the reply's body as it comes.
 
         Raises:
             TransportError: No whole reply came.
@@ -217,6 +226,7 @@ class HTTPClient:
             start = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._lines}Content-Length: "
             head = self._heads[method, path] = start.encode("latin-1")
         connection = self._take_idle() or await self._connect()
+        connection.heard = heard
         self._waiting[connection] = time.monotonic() + self._timeout_s
         if self._timer is None:
             self._timer = connection.loop.call_later(self._timeout_s, self._look_for_timeouts)

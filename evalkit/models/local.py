@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from evalkit.models.local_batches import (
     max_tokens,
     token_ids,
 )
+from evalkit.models.streaming import Heard
 from evalkit.models.tokens import Tokens, split_reasoning
 
 HEAD_ROWS = 64  # from 16 rows on a product's rows are bit-identical to those of any longer one, as measured
@@ -63,6 +65,20 @@ class LocalModel(BatchedModel):
     def unload(self) -> None:
         """Frees the weights."""
         self._model = None
+
+    def twin(self) -> LocalModel:
+        """Returns the same model with the same loaded weights, to answer beside this one: with a queue of its own."""
+        twin = LocalModel(self.settings, self.path, batch_size=self.batch_size)
+        twin._model = self.load()  # the tokenizer is not shared: it may not be used by two threads at once
+        return twin
+
+    async def stream(self, request: Request, heard: Heard) -> Reply:
+        """Answers as `reply` does, heard token by token; cancelled, it stops at the next token.
+
+        Raises:
+            RequestFailed, UserError: As `reply`.
+        """
+        return await self._queue(Pending(request, Future(), heard=heard))
 
     @property
     def tokens(self) -> Tokens:
@@ -183,6 +199,11 @@ class LocalModel(BatchedModel):
             [len(ids) for ids in prompts],
             [_draw_seed(row.request) for row in rows],
         )
+        arguments = hooks.arguments()
+        if any(row.heard for row in rows):
+            from evalkit.models.local_sampling import listening
+
+            arguments["stopping_criteria"] = listening(hooks, rows, arguments.get("stopping_criteria", ()))
         started = time.perf_counter()
         with torch.inference_mode():
             out = model.generate(
@@ -195,7 +216,7 @@ class LocalModel(BatchedModel):
                 past_key_values=growing_cache(model),
                 return_dict_in_generate=True,
                 output_logits=first.logprobs is not None,
-                **hooks.arguments(),
+                **arguments,
             )
         seconds = time.perf_counter() - started
         for number, row in enumerate(rows):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from evalkit.models.base import Sampling
+from evalkit.models.batching import Pending
+from evalkit.models.tokens import split_reasoning
 
 
 class GenerationHooks:
@@ -129,6 +131,31 @@ class GenerationHooks:
         for stop in self.stops:
             text = text.split(stop)[0]
         return text, used, "stop" if ended or text != whole else "length"
+
+
+def listening(hooks: GenerationHooks, rows: Sequence[Pending], criteria: Sequence[Any]) -> Any:
+    """Returns stopping criteria that tell rows' text so far to who listens, and end the rows whose asker has gone.
+
+    Args:
+        hooks: Of the batch.
+        rows: Of the batch; only those with `heard` are decoded at each step.
+        criteria: Those that there are already.
+    """
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    class Listen(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+            gone = [row.future.cancelled() for row in rows]
+            for number, row in enumerate(rows):
+                if row.heard is not None and not gone[number]:
+                    text = hooks.cut(input_ids[number, hooks.prompt_length :].tolist())[0]
+                    if "<think>" in text:
+                        text = split_reasoning(text)[1] if "</think>" in text else ""
+                    row.heard(text.rstrip("\ufffd"))  # a character of several tokens, not all here yet
+            return torch.tensor(gone, device=input_ids.device)
+
+    return StoppingCriteriaList([*criteria, Listen()])
 
 
 def generation_logprobs(tokenizer: Any, logits: Any, row: int, tokens: Sequence[int], top: int) -> list[dict[str, Any]]:
