@@ -40,6 +40,8 @@ STYLE = """
 """
 """Text runs in the direction of its own script, and what is wide or long scrolls in its box."""
 
+_INTERRUPTING = ("bullet_list", "ordered_list", "fence", "code_block", "blockquote")
+"""What ends a paragraph without a blank line, which would make a tight list a loose one."""
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _REPLACED = re.compile(
     r"(?P<code>:)(?=[\w+-]+:)"  # :smile:, :streamlit:
@@ -133,7 +135,7 @@ def _blocks(nodes: list[SyntaxTreeNode], *, tight: bool = False) -> list[str]:
     lines: list[str] = []
     before, bullet = "", "-"
     for node in nodes:
-        if lines and not (tight and before == "paragraph" and node.type.endswith("_list")):
+        if lines and not (tight and before == "paragraph" and node.type in _INTERRUPTING):
             lines.append("")
         # Two lists that follow each other are told apart by their bullets, as in the source.
         bullet = "*" if node.type == before == "bullet_list" and bullet == "-" else "-"
@@ -174,7 +176,6 @@ def _list(node: SyntaxTreeNode, marks: list[str]) -> list[str]:
             lines.append("")
         inside = _blocks(item.children, tight=tight) or [""]
         indent = " " * (len(mark) + 1)
-        # A block of code first in an item would read as an indented one; a fence does not.
         lines.append(f"{mark} {inside[0]}".rstrip())
         lines += [f"{indent}{line}".rstrip() for line in inside[1:]]
     return lines
