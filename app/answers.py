@@ -35,7 +35,7 @@ STYLE = """
 [class*="st-key-answer-"] .katex-display { max-width: 100%; overflow: auto hidden; }
 [class*="st-key-answer-"] :is(h3, h4) { font-size: 1.1rem; padding: 0.4rem 0 0.2rem; }
 [class*="st-key-answer-"] :is(h5, h6) { font-size: 1rem; padding: 0.3rem 0 0.2rem; }
-[class*="st-key-answer-scroll-"] { max-height: min(62vh, 46rem); overflow-y: auto; }
+[class*="st-key-answer-scroll-"] { max-height: max(20rem, 100dvh - 34.5rem); overflow-y: auto; }
 @media (max-width: 640px) { [class*="st-key-answer-scroll-"] { max-height: 58vh; } }
 """
 """Text runs in the direction of its own script, and what is wide or long scrolls in its box."""

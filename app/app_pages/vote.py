@@ -10,9 +10,9 @@ from evalkit.errors import UserError
 
 KEYS: tuple[tuple[voting.Choice, str, str], ...] = (
     ("left", "A is better", "A"),
+    ("right", "B is better", "B"),
     ("tie", "Tie", "T"),
     ("both_bad", "Both bad", "X"),
-    ("right", "B is better", "B"),
 )
 CHOSEN = {"left": "A", "right": "B", "tie": "a tie", "both_bad": "both bad"}
 HELP = """
@@ -66,11 +66,10 @@ def said(queue: voting.Queue) -> str:
     return words
 
 
-def show_turns(turns: tuple[voting.Turn, ...], key: str) -> None:
-    """Writes the turns of a conversation, people's marked as such."""
+def show_turns(turns: tuple[voting.Turn, ...], first: str, key: str) -> None:
+    """Writes the turns of a conversation, each under what it is."""
     for number, (role, text) in enumerate(turns):
-        if role == "user" and number:
-            st.caption("Then asked")
+        st.caption(f"**{first}**" if number == 0 else "**Then asked**" if role == "user" else "**Answered**")
         answers.show(text, f"{key}-{number}")
 
 
@@ -103,21 +102,18 @@ def show_pair(pair: voting.Pair) -> None:
     """The question, and under it the two answers."""
     key = pair.ballot_key[:12]
     with st.container(border=True, key=f"answer-prompt-{key}", gap="xsmall"):
-        for number, (role, text) in enumerate(pair.prompt):
-            st.caption("**Question**" if number == 0 else "Answered" if role == "assistant" else "Then asked")
-            answers.show(text, f"{key}-p{number}")
+        show_turns(pair.prompt, "Question", f"{key}-p")
     for column, name, turns in zip(st.columns(2), "AB", (pair.left, pair.right), strict=True):
-        with column, st.container(border=True, height="stretch", gap="xsmall"):
-            st.caption(f"**Answer {name}**")
-            with st.container(key=f"answer-scroll-{name}-{key}", gap="xsmall"):
-                show_turns(turns, f"{key}-{name}")
+        box = column.container(border=True, height="stretch")
+        with box.container(key=f"answer-scroll-{name}-{key}", gap="xsmall"):
+            show_turns(turns, f"Answer {name}", f"{key}-{name}")
 
 
 def bar(queue: voting.Queue, pair: voting.Pair | None) -> None:
     """The buttons, which stay in sight; their keys are the pair's, so a late click on an old one is none."""
     if pair is not None:
         key = pair.ballot_key
-        with st.container(horizontal=True, gap="xsmall", key="vote-buttons"):
+        with st.grid(4, gap="xsmall", min_column_width=130):
             for choice, label, letter in KEYS:
                 given = (queue, key, choice)
                 st.button(label, key=f"{choice}-{key}", shortcut=letter, on_click=cast, args=given, width="stretch")
