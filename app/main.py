@@ -71,12 +71,12 @@ PAGES: dict[str, list[tuple[str, str, str, str, Role]]] = {
     ],
 }  # fmt: skip
 
+# Scales; a Material icon would be fetched from elsewhere. A comment, as the app would show a docstring.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#2f7fb8" stroke-width="2" '
     'stroke-linecap="round" stroke-linejoin="round">'
     '<path d="M12 3v17M7 20h10M5 6h14M5 6l-3 7a3 3 0 0 0 6 0zM19 6l-3 7a3 3 0 0 0 6 0z"/></svg>'
 )
-"""Scales; a Material icon would be fetched from elsewhere."""
 
 st.set_page_config(page_title="evalkit", page_icon=ICON, layout="wide")
 visitor = access.current()
