@@ -1,0 +1,199 @@
+"""The retrain plan: one YAML file that says how a failing slice becomes a better model (`evalkit retrain plan.yaml`).
+
+Nothing here needs Streamlit: the trainers read the same file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from evalkit.plan import ModelPlan, Part, Positive
+
+Method = Literal["sft", "cpt", "dpo", "ipo", "kto", "reward", "grpo", "rloo"]
+Adapter = Literal["lora", "qlora", "full"]
+Kind = Literal[
+    "best_of_n", "teacher", "new_prompts", "preferences", "outcomes", "prompts", "domain_text", "replay", "contrast"
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+TRAINABLE = ("embedded", "hf")
+
+METHODS: dict[Method, str] = {
+    "sft": "Supervised fine-tuning (SFT)",
+    "cpt": "Continued pre-training",
+    "dpo": "Preference optimisation (DPO)",
+    "ipo": "Preference optimisation (IPO)",
+    "kto": "Preference optimisation without pairs (KTO)",
+    "reward": "Reward model",
+    "grpo": "Online RL with verifiable rewards (GRPO)",
+    "rloo": "Online RL with verifiable rewards (RLOO)",
+}
+SOURCES: dict[Kind, str] = {
+    "best_of_n": "The model's own answers that a check accepts, the best of several",
+    "teacher": "A stronger model's answers that a check accepts",
+    "new_prompts": "New prompts like those that failed, with checked answers",
+    "preferences": "Pairs from the verdicts of people and judges",
+    "outcomes": "Pairs of an answer that passes and one that fails",
+    "prompts": "Prompts with a check that gives the reward",
+    "domain_text": "Raw text of the field",
+    "replay": "What the model does well already, against forgetting",
+    "contrast": "Like prompts that do not ask for it, against leaking into other answers",
+}
+
+
+class SourcePlan(Part):
+    """Where rows of the training set come from."""
+
+    kind: Kind = Field(description="what the rows are made of")
+    weight: float = Field(1.0, gt=0, description="share of the rows, in relation to the other sources")
+    model: ModelPlan | None = Field(None, description="who answers: for teacher and new_prompts")
+    samples: Positive = Field(8, description="for best_of_n: answers drawn for each prompt")
+    path: str | None = Field(None, description="for domain_text: a file or folder of text")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _short_model(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SourcePlan:
+        if self.kind == "teacher" and self.model is None:
+            raise ValueError("model: a source of kind teacher needs the model that answers")
+        if self.kind == "domain_text" and self.path is None:
+            raise ValueError("path: a source of kind domain_text needs the file or folder of the text")
+        return self
+
+
+class RecipePlan(Part):
+    """How the slice becomes a training set."""
+
+    sources: tuple[SourcePlan, ...] = Field(min_length=1, description="mixed by their weights")
+    rows: Positive = Field(400, description="rows of the training set, at most")
+    min_margin: float = Field(0.0, ge=0, description="pairs: the chosen answer is better by at least this much")
+
+
+class TrainingBudget(Part):
+    """Limits of the whole retrain."""
+
+    minutes: float = Field(60, gt=0, description="of training, evaluation left out")
+    dollars: float | None = Field(None, gt=0, description="for answers of endpoints")
+    trials: Positive = Field(1, description="settings tried, judged on a validation split; 1 takes those given")
+
+
+class GatePlan(Part):
+    """What the new model must prove."""
+
+    margin: Share = Field(0.03, description="nothing else may fall by more than this share")
+    regression: tuple[str, ...] = Field((), description="datasets that guard the rest; by default all of the run")
+    by_hand: bool = Field(False, description="the evidence is gathered, and a person decides in the dashboard")
+
+
+class RetrainPlan(Part):
+    """From a failing slice to a model that must pass the gate."""
+
+    name: str = Field(description="what runs, training sets and the new model are called")
+    store: str = Field("evalkit.db", description="ledger: a file, or a database URL")
+    slice: int | str = Field(description="the slice's name, or its id where two have the same name")
+    base: ModelPlan = Field(description="the model to train: embedded/NAME or hf/HUB_ID_OR_FOLDER")
+    recipe: RecipePlan = Field(description="what it trains on")
+    method: Method = Field("sft", description="how it trains")
+    adapter: Adapter = Field("lora", description="which weights: low-rank ones beside the model's, or all")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="in TRL's words: learning_rate, num_train_epochs, max_length ..."
+    )
+    budget: TrainingBudget = Field(default_factory=TrainingBudget, description="limits")
+    gate: GatePlan = Field(default_factory=GatePlan, description="what the new model must prove")
+    seed: int = Field(0, description="of every draw")
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _short_base(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RetrainPlan:
+        if self.base.model.partition("/")[0] not in TRAINABLE:
+            raise ValueError(
+                f"base: only local models can be trained (embedded/NAME, hf/NAME), not {self.base.model!r}"
+            )
+        kinds = {source.kind for source in self.recipe.sources}
+        wrong = sorted(kinds - FITS[self.method])
+        if wrong:
+            allowed = ", ".join(sorted(FITS[self.method]))
+            raise ValueError(f"recipe: the method {self.method} cannot train on {wrong[0]!r}; it takes {allowed}")
+        return self
+
+
+_SHOWN: frozenset[Kind] = frozenset(("best_of_n", "teacher", "new_prompts", "replay", "contrast"))
+_COMPARED: frozenset[Kind] = frozenset(("preferences", "outcomes"))
+FITS: dict[Method, frozenset[Kind]] = {
+    "sft": _SHOWN,
+    "cpt": frozenset(("domain_text", "replay")),
+    "dpo": _COMPARED,
+    "ipo": _COMPARED,
+    "kto": _COMPARED,
+    "reward": _COMPARED,
+    "grpo": frozenset(("prompts",)),
+    "rloo": frozenset(("prompts",)),
+}
+"""Which rows each method can train on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A mixture to start from.
+
+    Attributes:
+        said: What it does, in a sentence.
+        sources: With their weights.
+        methods: That can train on it, the usual one first.
+    """
+
+    title: str
+    said: str
+    sources: tuple[tuple[Kind, float], ...]
+    methods: tuple[Method, ...]
+
+
+RECIPES: dict[str, Recipe] = {
+    "best_of_n": Recipe(
+        "Own answers, checked",
+        "The model answers several times and learns what the check accepts. Contrast and replay rows keep the rest.",
+        (("best_of_n", 0.5), ("contrast", 0.25), ("replay", 0.25)),
+        ("sft",),
+    ),
+    "teacher": Recipe(
+        "A teacher's answers",
+        "A stronger model answers; only what the check accepts is learned.",
+        (("teacher", 0.5), ("contrast", 0.25), ("replay", 0.25)),
+        ("sft",),
+    ),
+    "preferences": Recipe(
+        "Preferences",
+        "Pairs of a better and a worse answer, from verdicts and from answers that pass or fail.",
+        (("preferences", 0.5), ("outcomes", 0.5)),
+        ("dpo", "ipo", "kto", "reward"),
+    ),
+    "rewards": Recipe(
+        "Rewards",
+        "The model answers while it trains, and the check rewards what passes.",
+        (("prompts", 1.0),),
+        ("grpo", "rloo"),
+    ),
+    "domain_text": Recipe(
+        "Text of the field",
+        "Raw text first; one part of it to five of general text.",
+        (("domain_text", 1.0), ("replay", 5.0)),
+        ("cpt",),
+    ),
+}
+
+
+def to_yaml(plan: RetrainPlan) -> str:
+    """Writes a plan as `evalkit retrain` reads it, what is left at its default left out."""
+    import yaml
+
+    told = plan.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump({**told, "method": plan.method}, sort_keys=False, allow_unicode=True)
