@@ -27,9 +27,10 @@ from evalkit.store.voting import CampaignRow, Place, Vote
 
 RESERVED_SECONDS = 900.0
 """After so long a pair that was shown, and not voted on, is free for others."""
-PLANNED = 64
+PLANNED = 128
 """Battles a plan proposes."""
 REPLAN_SECONDS = 5.0
+"""Between two plans at least, and ten times as long as the last one took: the rest is the voters'."""
 PLANNED_MODELS = 400
 """Planning for more models takes too long to follow the votes; pairs then go by the fewest votes."""
 GOLD = 500
@@ -139,7 +140,7 @@ class Pool:
         self._gold: list[tuple[Battle, str]] | None = None
         self._unreadable: set[tuple[Pairing, Place]] = set()
         self._planning: Future[None] | None = None
-        self._planned_at = -REPLAN_SECONDS
+        self._plan_after = 0.0
         with ledger.engine.connect() as connection:
             self.names = model_names(connection)
         self._count(reads.votes(ledger, campaign.id))
@@ -209,11 +210,10 @@ class Pool:
     def plan_soon(self) -> None:
         """Has the next battles planned anew, unless that is under way or was done a moment ago."""
         with self._lock:
-            recent = time.monotonic() - self._planned_at < REPLAN_SECONDS
+            recent = time.monotonic() < self._plan_after
             busy = self._planning is not None and not self._planning.done()
             if busy or recent or self.settings.policy == "uniform":
                 return
-            self._planned_at = time.monotonic()
             self._planning = self._workers.submit(self._plan)
 
     def close(self) -> None:
@@ -261,9 +261,11 @@ class Pool:
 
         from evalkit.stats import count_votes, next_battles
 
+        began = time.monotonic()
         votes = reads.votes(self.ledger, self.campaign.id)
         with self._lock:
             self._count(votes)
+            self._plan_after = began + REPLAN_SECONDS
         rows = [
             (str(vote.model_a_id), str(vote.model_b_id), vote.winner)
             for vote in votes
@@ -280,6 +282,8 @@ class Pool:
             pairings = [(min(pair), max(pair)) for pair in ((int(a), int(b)) for a, b in planned)]
             with self._lock:
                 self._proposals = deque(pairing for pairing in pairings if pairing in self._pairings)
+        with self._lock:
+            self._plan_after = time.monotonic() + max(REPLAN_SECONDS, 10.0 * (time.monotonic() - began))
 
     def _find_gold(self) -> None:
         """Finds battles whose winner is known: by the campaign, or as a metric gave one answer 1 and the other 0."""

@@ -61,6 +61,7 @@ def serve(
         "server.address": address,
         "server.headless": str(not browser or team).lower(),
         "browser.gatherUsageStats": "false",
+        "runner.postScriptGC": "false",  # 0.1 s after every click, with what statistics load; Python collects by itself
         "client.toolbarMode": "viewer" if team else "minimal",
         "client.showErrorDetails": "none" if team else "full",
         "theme.base": folder / "theme.toml",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from app.voting import EVERYTHING, Pair, Queue, _shared
-from app.voting_pool import Pool, Settings
+from app.voting_pool import PLANNED, Pool, Settings
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings, Reply, RequestFailed, request_key
 from evalkit.stats import count_votes, next_battles
@@ -308,7 +308,7 @@ def test_the_plan_is_made_on_the_campaigns_votes_and_followed(make: Callable[...
     votes = reads.votes(world.ledger, pool.campaign.id)
     rows = [(str(vote.model_a_id), str(vote.model_b_id), vote.winner) for vote in votes]
     board = count_votes(pd.DataFrame(rows, columns=["model_a", "model_b", "winner"]))
-    planned = next_battles(board, n=64, models=[str(model) for model in world.models], seed=20).proposals
+    planned = next_battles(board, n=PLANNED, models=[str(model) for model in world.models], seed=20).proposals
     assert list(pool._proposals) == [tuple(sorted((int(a), int(b)))) for a, b in planned]
     first = pool._proposals[0]
     fresh = world.voter("bob", pool).next()
