@@ -95,7 +95,7 @@ class Guard:
                 headers["Content-Security-Policy"] = policy()
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["X-Frame-Options"] = "DENY"
-                headers["Referrer-Policy"] = "no-referrer"
+                headers["Referrer-Policy"] = "same-origin"
                 headers["Cross-Origin-Opener-Policy"] = "same-origin"
                 headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=(), payment=()"
             await send(message)
@@ -173,14 +173,14 @@ async def join(request: Request) -> Response:
         identity = cookies.read(store, request.cookies.get(cookies.NAME))
         known = await run_in_threadpool(people.member_of, identity) if identity else None
         if known is not None and known.invitation_id == invitation_id and not known.revoked:
-            return RedirectResponse("/", 303)
+            return RedirectResponse("../", 303)
         await run_in_threadpool(people.check_invitation, token)
     except UserError as error:
         return _refused(error)
     if request.method != "POST":
         return _form()
     origin = request.headers.get("origin")
-    if origin not in (None, "null") and urlsplit(str(origin)).netloc != request.headers.get("host"):
+    if origin is not None and urlsplit(str(origin)).netloc != request.headers.get("host"):
         return _refused(UserError("the form was sent from another site; open the invitation's link itself."))
     if int(request.headers.get("content-length") or FORM_BYTES + 1) > FORM_BYTES:
         return _form("Write a shorter name.")
@@ -194,7 +194,7 @@ async def join(request: Request) -> Response:
 
 
 def _entered(request: Request, member: Member, store: str) -> Response:
-    answer = RedirectResponse("/", 303)
+    answer = RedirectResponse("../", 303)
     secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
     seconds = cookies.DAYS * 24 * 3600
     value = cookies.sign(store, member.identity)

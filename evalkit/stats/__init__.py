@@ -65,6 +65,7 @@ from evalkit.stats.style import StyleCoefficient, StyleRatings, style_control
 from evalkit.stats.style_features import battle_features, style_features
 from evalkit.stats.ties import TieParameter
 from evalkit.stats.variances import VarianceComponents, variance_components
+from evalkit.stats.voter_checks import VoterCheck, VoterTest, voter_checks, voter_tests
 from evalkit.stats.votes import OUTCOMES, Diagnosis, VoteCounts, count_votes
 from evalkit.stats.win_rates import WinRate, WinRates, win_rates
 
@@ -129,6 +130,8 @@ __all__ = [
     "TieParameter",
     "VarianceComponents",
     "VoteCounts",
+    "VoterCheck",
+    "VoterTest",
     "WinRate",
     "WinRateTest",
     "WinRates",
@@ -189,6 +192,8 @@ __all__ = [
     "style_features",
     "swap_consistency",
     "variance_components",
+    "voter_checks",
+    "voter_tests",
     "wilson",
     "win_rates",
 ]
