@@ -23,6 +23,7 @@ ROW = 22  # pixels for a row of a chart: what a 12-pixel label needs
 AROUND = 92  # pixels for title, axis and its name: a chart's height is that of all it shows
 LABELS = 210  # pixels for a row's name; the rest is cut off and stands in the tooltip
 BAR = 3
+ON_CELLS = "#1c2330"  # the theme's diverging colours are all light enough for it
 INK = alt.Color("one_series:N", scale=alt.Scale(range="category"), legend=None)
 """The theme's first colour: rules and marks of a chart with one series have none of their own."""
 
@@ -144,14 +145,16 @@ def heatmap(
             sort=columns,
             title=None,
             scale=alt.Scale(domain=columns),
-            axis=alt.Axis(orient="top", labelAngle=-45, labelLimit=150, ticks=False, domain=False, grid=False),
+            axis=alt.Axis(
+                orient="top", labelAngle=-45, labelLimit=150, labelOverlap=False, ticks=False, domain=False, grid=False
+            ),
         ),
         y=alt.Y(
             f"{_field(y)}:N",
             sort=rows,
             title=None,
             scale=alt.Scale(domain=rows),
-            axis=alt.Axis(labelLimit=LABELS, ticks=False, domain=False, grid=False),
+            axis=alt.Axis(labelLimit=LABELS, labelOverlap=False, ticks=False, domain=False, grid=False),
         ),
         tooltip=told,
     )
@@ -166,8 +169,9 @@ def heatmap(
         ).add_params(point)
     layers: list[Any] = [cells]
     if len(columns) <= 14:
-        # No colour of its own: the theme's ink can be read on every cell, for the scales are made so.
-        layers.append(base.mark_text(fontSize=12).encode(text=alt.Text(f"{_field(value)}:Q", format=value_format)))
+        layers.append(
+            base.mark_text(fontSize=12, color=ON_CELLS).encode(text=alt.Text(f"{_field(value)}:Q", format=value_format))
+        )
     size = 34 if len(columns) <= 14 else ROW
     return _titled(alt.layer(*layers), title, description or title).properties(height=size * max(len(rows), 1) + 170)
 
@@ -186,7 +190,7 @@ def scatter(
     front: str | None = None,
     log: bool = False,
     x_format: str = "~g",
-    y_format: str = "~g",
+    y_format: str = ",~r",
     tooltip: Sequence[str] = (),
     description: str | None = None,
 ) -> Chart:
@@ -237,8 +241,8 @@ def scatter(
         points = alt.Chart(known).mark_point(filled=True, size=75, opacity=1)
         layers.append(points.encode(x=across, y=up, tooltip=told))
     if len(named) <= 30:
-        names = alt.Chart(named).mark_text(align="left", dx=9, dy=-6, fontSize=11, limit=180)
-        layers.append(names.encode(x=across, y=up, text=f"{_field(label)}:N"))
+        names = alt.Chart(named).mark_text(align="left", dx=9, dy=-7, fontSize=11, limit=180)
+        layers.append(names.encode(color=INK, x=across, y=up, text=f"{_field(label)}:N"))
     return _titled(alt.layer(*layers), title, description or f"{title}; {len(known)} points").properties(height=420)
 
 

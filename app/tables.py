@@ -37,13 +37,13 @@ def with_ranks(table: pd.DataFrame) -> pd.DataFrame:
     return rest
 
 
-def with_intervals(table: pd.DataFrame, form: str = ",.0f") -> pd.DataFrame:
+def with_intervals(table: pd.DataFrame, form: str = ".0f") -> pd.DataFrame:
     """Puts the limits of each row, as text, in one column after the value; empty where there are none."""
     import pandas as pd
 
     told = []
     for lower, upper in table[["lower", "upper"]].itertuples(index=False):
-        told.append("" if pd.isna(lower) or pd.isna(upper) else f"{lower:{form}} – {upper:{form}}")
+        told.append("" if pd.isna(lower) or pd.isna(upper) else f"{lower:{form}}–{upper:{form}}")
     place = int(table.columns.get_indexer(pd.Index(["lower"]))[0])
     rest = table.drop(columns=["lower", "upper"])
     rest.insert(place, "interval", told)
@@ -83,6 +83,16 @@ def plain(text: Any) -> str:
     for sign in r"\`*_{}[]<>#|~$:":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped
+
+
+def link(page: str, label: str, icon: str, **query: str) -> None:
+    """Links to a page of the app; where this visitor has no such page, says nothing."""
+    from streamlit.errors import StreamlitAPIException
+
+    try:
+        st.page_link(f"app_pages/{page}.py", label=label, icon=icon, query_params=query or None)
+    except StreamlitAPIException:
+        st.caption(label)
 
 
 def number(n: int) -> str:

@@ -68,7 +68,7 @@ def rated(table: pd.DataFrame, value: str, title: str, told: str, form: str) -> 
     """Chart and table of a board, beside each other, with its download."""
     every = len(table) <= tables.SHORT or st.toggle(f"All {len(table)} models in the chart", key="every")
     shown = table if every else table.head(tables.SHORT)
-    left, right = st.columns([6, 5], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         cut = "" if every else f", first {len(shown)} of {len(table)}"
         charts.show(
@@ -88,7 +88,7 @@ def rated(table: pd.DataFrame, value: str, title: str, told: str, form: str) -> 
                 "rank": st.column_config.TextColumn("Rank", width=60, help="Best and worst rank it may hold"),
                 "model": st.column_config.TextColumn("Model", width=170),
                 value: number(told.capitalize(), format=decimals),
-                "interval": st.column_config.TextColumn("95% interval", width="small"),
+                "interval": st.column_config.TextColumn("95% interval", width=100),
                 "raw_rating": number("Raw", format=decimals),
                 "change": number("Change", format="%+.0f"),
                 "votes": number("Votes", help="Battles the model took part in"),
@@ -157,7 +157,7 @@ def show_corrected() -> None:
     )
     both = pd.concat([fixed, raw.assign(board="judges alone")], ignore_index=True)
     both[["rating", "lower", "upper"]] = both[["rating", "lower", "upper"]].astype(float)
-    left, right = st.columns([6, 5], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         charts.show(
             charts.interval_chart(
@@ -175,7 +175,7 @@ def show_corrected() -> None:
             column_config={
                 "model": st.column_config.TextColumn("Model", width=170),
                 "rating": number("Corrected", format="%.0f"),
-                "interval": st.column_config.TextColumn("95% interval", width="small"),
+                "interval": st.column_config.TextColumn("95% interval", width=100),
                 "raw_rating": number("Alone", format="%.0f"),
                 "shift": number("Change", format="%+.0f"),
                 "human_votes": number("Human votes"),
@@ -270,7 +270,7 @@ def show_cost() -> None:
         charts.scatter(
             table, column, value, label="model", front="front", log=bool(spread > 20 and table[column].min() > 0),
             title=f"Quality against {told}", x_title=told, y_title=value if value == "rating" else "score",
-            y_limits=("lower", "upper"), tooltip=["answers"],
+            y_limits=("lower", "upper"), tooltip=["answers"], x_format="~r",
         )
     )  # fmt: skip
     best = table[table["front"]].sort_values(column)["model"]
