@@ -78,16 +78,14 @@ def ballot(queue: voting.Queue) -> None:
     """One pair and its buttons; a vote draws only this anew."""
     pair, progress = queue.next(), queue.progress()
     fault = st.session_state.pop("vote-fault", None)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="vote-progress"):
+    with st.container(key="vote-progress", gap="xsmall"):
         share = progress.done / max(progress.done + progress.left, 1)
         words = f"{progress.done:,} voted, {progress.left:,} to go"
         pace = f" · about {progress.pace:.0f} s a vote" if progress.pace else ""
         st.progress(share, f"{words}{pace}")
-        with st.popover("How it works", icon=":material/help:", type="tertiary"):
-            st.markdown(HELP)
+        st.caption(said(queue) or "Names stay hidden while you vote.")
     if fault:
         st.error(fault, icon=":material/error:")
-    st.caption(said(queue) or "Names stay hidden while you vote.")
     if pair is None:
         thank(progress)
     else:
@@ -154,7 +152,9 @@ def thank(progress: voting.Progress) -> None:
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.space("small")
         st.subheader("Thank you", icon=":material/done_all:", anchor=False)
-        if progress.left:
+        if not progress.done:
+            st.write("There is nothing for you to vote on just now.")
+        elif progress.left:
             others = f"The {progress.left:,} others are with other voters just now."
             st.write(f"You have voted on {progress.done:,} pairs. {others}")
         else:
@@ -167,15 +167,22 @@ answers.style()
 campaigns = ballots.open_to(member)
 names = {"everything" if campaign.id is None else str(campaign.id): campaign for campaign in campaigns}
 chosen = next(iter(names), "")
-head = st.container(horizontal=True, vertical_alignment="bottom")
+head = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
 if len(names) > 1:
-    with st.sidebar:
-        chosen = st.selectbox(
-            "Campaign", list(names), format_func=lambda key: names[key].name, key="campaign", bind="query-params"
-        )
+    chosen = st.selectbox(
+        "Campaign",
+        list(names),
+        format_func=lambda key: names[key].name,
+        key="campaign",
+        bind="query-params",
+        label_visibility="collapsed",
+        width=400,
+    )
 campaign = names.get(chosen)
 about = "" if campaign is None or campaign.criterion == "overall" else f": {answers.one_line(campaign.criterion)}"
-head.title(f"Which answer is better{about}?", anchor=False)
+head.title(f"Which answer is better{about}?", anchor=False, width="content")
+with head.popover("Help", type="tertiary"):
+    st.markdown(HELP)
 if campaign is None:
     st.info(
         "No campaign is open, so there is nothing to vote on. Ask whoever invited you, or come back later.",
