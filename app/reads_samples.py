@@ -10,6 +10,8 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads, search
+from app.difference import Difference
+from app.difference import difference as compare
 from app.reads import FRESH
 from app.search import Filter, Found, Link, Numbers, Place
 from evalkit.store.schema import Annotator, Battle, Grade, Item, Response, RunCell, RunResponse, Verdict
@@ -244,3 +246,9 @@ def battle(battle_id: int) -> Fight:
         (texts.get(row[2]), texts.get(row[3])),
         _said(Battle.id == battle_id, VERDICTS),
     )
+
+
+@st.cache_data(max_entries=64, show_spinner="Comparing the answers")
+def difference(left: str, right: str) -> Difference:
+    """Compares two texts by words (see `app.difference`)."""
+    return compare(left, right)

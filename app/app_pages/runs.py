@@ -56,7 +56,7 @@ def show_runs(table: pd.DataFrame) -> None:
     st.dataframe(
         shown,
         hide_index=True,
-        height=min(36 * (len(shown) + 1) + 3, 330),
+        height="content" if len(shown) <= 8 else 320,
         key="run-table",
         on_select=lambda: opened(table["run_id"].tolist()),
         selection_mode="single-row",
@@ -92,7 +92,7 @@ def show_cells(run: int) -> None:
     st.dataframe(
         cells,
         hide_index=True,
-        height=min(36 * (len(cells) + 1) + 3, 560),
+        height="content" if len(cells) <= 15 else 560,
         column_order=["model", "dataset", "n", "errors", "error_rate", *list(COUNTERS)[2:]],
         column_config={
             **COUNTERS,
@@ -130,12 +130,12 @@ def filters(run: int) -> tuple[Filter, str | None, bool]:
         if len(models) > 1:
             model = st.selectbox(
                 "Model", list(models), index=None, placeholder="All models", key="model", bind="query-params",
-                width=240, on_change=first_page,
+                width=200, on_change=first_page,
             )  # fmt: skip
         if len(datasets) > 1:
             dataset = st.selectbox(
                 "Dataset", list(datasets), index=None, placeholder="All datasets", key="dataset", bind="query-params",
-                width=220, on_change=first_page,
+                width=190, on_change=first_page,
             )  # fmt: skip
         shown = st.segmented_control(
             "Requests", list(SHOWN), default="All", required=True, key="show", bind="query-params", on_change=first_page
@@ -144,12 +144,12 @@ def filters(run: int) -> tuple[Filter, str | None, bool]:
         if run != EVERY:
             below = st.number_input(
                 "Score below", value=None, step=0.1, format="%g", placeholder="any", key="below", bind="query-params",
-                width=110, on_change=first_page,
+                width=100, on_change=first_page,
                 help="Score: the grade by the dataset's main metric. Of right-or-wrong metrics, 1 lists the wrong.",
             )  # fmt: skip
             sort = st.selectbox(
                 "Sort by", list(SORTS), index=None, format_func=SORTS.__getitem__, placeholder="Model and dataset",
-                key="sort", bind="query-params", width=190, on_change=first_page,
+                key="sort", bind="query-params", width=180, on_change=first_page,
             )  # fmt: skip
             if sort is not None:
                 order = st.segmented_control(
@@ -243,9 +243,9 @@ def show_rows(run: int | None, links: tuple[search.Link, ...], name: str) -> Non
     st.dataframe(
         shown,
         hide_index=True,
-        height=min(36 * (len(shown) + 1) + 3, 640),
+        height="content" if len(shown) <= 15 else 640,
         column_order=[
-            *("open", "model", "dataset", "item", "prompt", "answer", *[one for one in optional if one != "cost"]),
+            *("open", "model", "dataset", "item", *[one for one in optional if one != "cost"], "prompt", "answer"),
             *(
                 "prompt_tokens",
                 "completion_tokens",
