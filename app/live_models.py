@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,9 +99,11 @@ class Models:
         model = _same(self._load(side.contestant.plan), side.contestant)
         if isinstance(model, LocalModel):
             side.step = ("Loading the libraries", 0.1)
-            import torch  # noqa: F401  most of the seconds are this import's
+            import torch  # most of the seconds are this import's
             import transformers  # noqa: F401
 
+            # Two answers are made at once: more threads than processors would wait for each other at every product.
+            torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
             side.step = ("Reading the weights", 0.6)
             model.load()
         return model

@@ -26,8 +26,7 @@ SUGGESTIONS = (
     "Write a limerick about a lost sock.",
     "How much is 17 times 24? Show the steps.",
 )
-OWN = CampaignRow(None, "Free prompts", "free")
-"""Battles outside all campaigns, with the models that the admin names."""
+OWN = CampaignRow(None, "Free prompts", "free")  # outside all campaigns, with the models that the admin names
 
 
 @st.cache_resource
