@@ -64,6 +64,7 @@ def serve(
         "runner.postScriptGC": "false",  # 0.1 s after every click, with what statistics load; Python collects by itself
         "client.toolbarMode": "viewer" if team else "minimal",
         "client.showErrorDetails": "none" if team else "full",
+        "client.showErrorLinks": "false",  # they carry what went wrong, paths and all, to other sites
         "theme.base": folder / "theme.toml",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(folder / "server.py")]

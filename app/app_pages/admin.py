@@ -1,0 +1,417 @@
+"""Campaigns, invitations, voters and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import pandas as pd
+import streamlit as st
+
+from app import access, reads, reads_people, tables
+from app.voting_pool import Settings
+from evalkit.errors import UserError
+from evalkit.store import frames_app
+from evalkit.store.ledger_app import sign_in_identity
+from evalkit.store.voting import CampaignRow
+
+MAX_DAYS, MAX_PEOPLE = 365, 1000
+Mode = Literal["queue", "free"]
+MODES = {"queue": "Stored answers", "free": "Voters' own prompts"}
+POLICIES = {"next-battle": "The pair that tells most", "uniform": "All pairs of models alike"}
+TIMES = st.column_config.DatetimeColumn(format="distance")
+
+
+@contextmanager
+def change(sentence: str) -> Iterator[None]:
+    """Draws the page anew after a change, which the sentence tells; what stands against it is said in place."""
+    try:
+        yield
+    except UserError as error:
+        st.error(tables.plain(str(error)[:1].upper() + str(error)[1:]), icon=":material/error:")
+    else:
+        st.session_state["admin-done"] = sentence
+        reads_people.members.clear()
+        st.rerun()
+
+
+def when(frame: pd.DataFrame) -> pd.DataFrame:
+    """Makes times of a table's texts, which the browser shows as how long ago."""
+    return frame.assign(**{c: pd.to_datetime(frame[c], utc=True) for c in map(str, frame) if c.endswith("_at")})
+
+
+def picked(event: Any, frame: pd.DataFrame) -> pd.Series[Any] | None:
+    """Returns the row that is selected in a table."""
+    rows = event.selection.rows
+    return frame.iloc[rows[0]] if rows and rows[0] < len(frame) else None
+
+
+def show_people() -> None:
+    """Members, doubts first; set aside, take back, roles."""
+    people = reads_people.members()
+    counts = people["status"].value_counts()
+    with st.container(horizontal=True):
+        st.metric("Members", len(people), border=True)
+        st.metric("Votes", f"{people['votes'].sum():,}", border=True)
+        st.metric("In doubt", int(counts.get("doubtful", 0)), border=True)
+        st.metric("Set aside", int(counts.get("set aside", 0)), border=True)
+    if counts.get("doubtful", 0):
+        st.warning(
+            "A doubt is a reason to look, no more. Select a row, read the votes, and set them aside or leave them.",
+            icon=":material/person_alert:",
+        )
+    shown = when(people)[
+        [
+            *("name", "role", "status", "doubts", "votes", "median_seconds", "agreement", "agreement_n"),
+            *("consistency", "repeats", "skipped", "undone", "created_at", "last_at"),
+        ]
+    ]
+    event = st.dataframe(
+        shown,
+        alt="Members with their votes and what stands against them",
+        hide_index=True,
+        key="admin-members",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "name": st.column_config.TextColumn("Name", pinned=True),
+            "role": "Role",
+            "status": "Status",
+            "doubts": st.column_config.TextColumn("Doubts", width="large"),
+            "votes": st.column_config.NumberColumn("Votes", format="localized"),
+            "median_seconds": st.column_config.NumberColumn("Seconds a vote", format="%.1f", help="Median."),
+            "agreement": st.column_config.NumberColumn(
+                "Agrees with others", format="percent", help="On the same answers, where both named a winner."
+            ),
+            "agreement_n": st.column_config.NumberColumn("on votes", help="Votes that others voted on too."),
+            "consistency": st.column_config.NumberColumn(
+                "Agrees with itself", format="percent", help="Pairs that were shown twice."
+            ),
+            "repeats": st.column_config.NumberColumn("on repeats"),
+            "skipped": "Skipped",
+            "undone": "Undone",
+            "created_at": st.column_config.DatetimeColumn("Joined", format="distance"),
+            "last_at": st.column_config.DatetimeColumn("Last vote", format="distance"),
+        },
+    )
+    chosen = picked(event, people)
+    if chosen is not None:
+        show_member(chosen)
+    with st.container(horizontal=True):
+        tables.download(people.drop(columns="identity"), "members", key="admin-members-csv")
+        if "is_logged_in" in st.user.to_dict():
+            with st.popover("Add someone who signs in", icon=":material/person_add:"):
+                add_member()
+
+
+def show_member(member: pd.Series[Any]) -> None:
+    """What can be done about one member, and the newest votes."""
+    member_id = int(member["member_id"])
+    with st.container(border=True):
+        st.subheader(tables.plain(member["name"]), anchor=False)
+        facts = [f"{member['votes']:,} votes"]
+        if pd.notna(member["agreement"]):
+            facts.append(f"agrees with others on {member['agreement']:.0%} of {member['agreement_n']:.0f}")
+        st.caption(" · ".join(facts))
+        if member["doubts"]:
+            st.write("In doubt: " + tables.plain(member["doubts"]) + ".")
+        if pd.notna(member["set_aside_at"]):
+            st.write(f"Set aside on {member['set_aside_at'][:10]}: {tables.plain(member['set_aside_reason'])}")
+            if st.button("Count the votes again", key=f"back-{member_id}", icon=":material/undo:"):
+                with change(f"The votes of {member['name']} count again."):
+                    access.people().take_back(member_id)
+        else:
+            with (
+                st.form(f"aside-{member_id}", border=False),
+                st.container(horizontal=True, vertical_alignment="bottom"),
+            ):
+                reason = st.text_input(
+                    "Why these votes should not count", max_chars=500, placeholder="A reason is kept"
+                )
+                if st.form_submit_button("Set aside", icon=":material/person_off:"):
+                    with change(f"The votes of {member['name']} are set aside: kept, but not counted."):
+                        if not reason.strip():
+                            raise UserError("say why the votes are set aside; whoever looks later will want to know.")
+                        access.people().set_aside(member_id, reason)
+        if member["identity"] != "local":
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                role = st.segmented_control(
+                    "Role", access.ROLES, default=member["role"], required=True, key=f"role-{member_id}"
+                )
+                if st.button("Change role", key=f"set-role-{member_id}", disabled=role == member["role"]):
+                    with change(f"{member['name']} is {role} now."):
+                        if member_id == visitor.member.id:
+                            raise UserError("you cannot take away your own role; ask another admin.")
+                        access.people().set_role(member_id, role)
+        newest = frames_app.ballots(reads.ledger(), int(member["annotator_id"]), limit=50, newest_first=True)
+        if len(newest):
+            columns = ["created_at", "model_a", "model_b", "winner", "order", "seconds", "kind", "comment", "undone_at"]
+            st.dataframe(
+                when(newest[columns]),
+                alt="The newest votes of this member",
+                hide_index=True,
+                height=260,
+                column_config={"created_at": TIMES, "undone_at": TIMES},
+            )
+
+
+def add_member() -> None:
+    """Lets in someone whom the sign-in service knows."""
+    with st.form("add-member", border=False):
+        name = st.text_input("Address, or the name that the page of the sign-in shows", max_chars=200)
+        role = st.segmented_control("Role", access.ROLES, default="voter", required=True)
+        if st.form_submit_button("Add", type="primary"):
+            with change(f"{name.strip()} may sign in now."):
+                identity = sign_in_identity(name)
+                if access.people().member_of(identity) is not None:
+                    raise UserError(f"{name.strip()} is a member already.")
+                access.people().ensure_member(identity, name.strip(), role)
+
+
+def show_invitations() -> None:
+    """A form that makes a link, and the links made so far."""
+    if not access.team():
+        st.info(
+            "Links open the door of an app that was started for a team. Start it with: `evalkit app --team`",
+            icon=":material/lock_open:",
+        )
+    campaigns = frames_app.campaigns(reads.ledger())
+    open_campaigns = campaigns[campaigns["status"] == "open"]
+    open_ones = {int(row["campaign_id"]): str(row["name"]) for _, row in open_campaigns.iterrows()}
+    choices: list[int | None] = [None, *open_ones]
+    with st.form("invite"):
+        first, second = st.columns(2)
+        role = first.segmented_control("Role", access.ROLES, default="voter", required=True, key="invite-role")
+        campaign = second.selectbox(
+            "Campaign",
+            choices,
+            format_func=lambda key: open_ones[key] if key else "All open ones",
+            key="invite-for",
+        )
+        days = first.number_input("Days until it expires", 1, MAX_DAYS, 14, key="invite-days")
+        uses = second.number_input("People who may join by it", 1, MAX_PEOPLE, 1, key="invite-uses")
+        note = st.text_input("Note", max_chars=200, placeholder="For whom it is", key="invite-note")
+        if st.form_submit_button("Make a link", type="primary", icon=":material/add_link:"):
+            with change("The link is made: copy it."):
+                if role == "admin" and uses > 1:
+                    raise UserError("an invitation for admins is for one person; make one for each.")
+                expires = datetime.now(UTC) + timedelta(days=int(days))
+                _, token = access.people().invite(role, campaign, expires, note, int(uses))
+                place = urlsplit(st.context.url or "http://localhost:8501")
+                st.session_state["invite-link"] = f"{place.scheme}://{place.netloc}/join/{token}"
+    if "invite-link" in st.session_state:
+        st.success("Copy the link now: it is not stored, and cannot be shown again.", icon=":material/key:")
+        st.code(st.session_state["invite-link"], language=None, wrap_lines=True)
+    invitations = frames_app.invitations(reads.ledger())
+    if not len(invitations):
+        st.caption("No invitation has been made yet.")
+        return
+    shown = when(invitations).drop(columns=["campaign_id", "revoked_at"])
+    event = st.dataframe(
+        shown,
+        alt="Invitations and what became of them",
+        hide_index=True,
+        key="admin-invitations",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "invitation_id": "No.",
+            "role": "Role",
+            "campaign": "Campaign",
+            "note": "Note",
+            "status": "Status",
+            "uses": "Joined",
+            "max_uses": st.column_config.NumberColumn("of", format="%d"),
+            "created_at": st.column_config.DatetimeColumn("Made", format="distance"),
+            "expires_at": st.column_config.DatetimeColumn("Expires", format="distance"),
+        },
+    )
+    chosen = picked(event, invitations)
+    if chosen is not None and chosen["status"] != "revoked":
+        number = int(chosen["invitation_id"])
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.write(f"Revoke invitation {number}? Who joined by it can no longer come in; the votes stay.")
+            if st.button("Revoke", icon=":material/link_off:", key=f"revoke-{number}"):
+                with change(f"Invitation {number} is revoked."):
+                    access.people().revoke(number)
+    tables.download(invitations, "invitations", key="admin-invitations-csv")
+
+
+def show_campaigns() -> None:
+    """The campaigns, what can be done about one, and a form for a new one."""
+    campaigns = frames_app.campaigns(reads.ledger())
+    if len(campaigns):
+        shown = when(campaigns).assign(mode=campaigns["mode"].map(MODES))
+        columns = [
+            "name",
+            "status",
+            "mode",
+            "criterion",
+            "voters",
+            "votes",
+            "skipped",
+            "undone",
+            "created_at",
+            "closed_at",
+        ]
+        event = st.dataframe(
+            shown[columns],
+            alt="Campaigns with their votes",
+            hide_index=True,
+            key="admin-campaigns",
+            on_select="rerun",
+            selection_mode="single-row",
+            column_config={
+                "name": st.column_config.TextColumn("Name", pinned=True),
+                "status": "Status",
+                "mode": "What is voted on",
+                "criterion": "Criterion",
+                "voters": "Voters",
+                "votes": st.column_config.NumberColumn("Votes", format="localized"),
+                "skipped": "Skipped",
+                "undone": "Undone",
+                "created_at": st.column_config.DatetimeColumn("Opened", format="distance"),
+                "closed_at": st.column_config.DatetimeColumn("Closed", format="distance"),
+            },
+        )
+        chosen = picked(event, campaigns)
+        if chosen is not None:
+            show_campaign(chosen)
+        tables.download(campaigns, "campaigns", key="admin-campaigns-csv")
+    else:
+        st.caption("No campaign has been made yet. Without one, analysts and admins vote on everything in the ledger.")
+    with st.expander("New campaign", icon=":material/add:", expanded=not len(campaigns)):
+        add_campaign()
+
+
+def show_campaign(campaign: pd.Series[Any]) -> None:
+    """Opens and closes one campaign, and changes what its voters read."""
+    campaign_id = int(campaign["campaign_id"])
+    with st.container(border=True):
+        st.subheader(tables.plain(campaign["name"]), anchor=False)
+        settings = dict(campaign["settings"])
+        told = [
+            f"{key.replace('_', ' ')}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+            for key, value in settings.items()
+            if value not in ([], None)
+        ]
+        st.caption(tables.plain(" · ".join([*told, f"seed: {campaign['seed']}"])))
+        with st.form(f"instructions-{campaign_id}", border=False):
+            words = st.text_area("Instructions shown to voters", campaign["instructions"], max_chars=2000)
+            if st.form_submit_button("Save instructions"):
+                with change(f"Voters of {campaign['name']} read the new instructions."):
+                    access.people().set_campaign(campaign_id, instructions=words)
+        if campaign["status"] == "open":
+            if st.button("Close", icon=":material/lock:", key=f"close-{campaign_id}", help="It takes no more votes."):
+                with change(f"{campaign['name']} is closed and takes no more votes."):
+                    access.people().set_campaign(campaign_id, status="closed")
+        elif st.button("Open again", icon=":material/lock_open:", key=f"open-{campaign_id}"):
+            with change(f"{campaign['name']} is open again."):
+                access.people().set_campaign(campaign_id, status="open")
+
+
+def add_campaign() -> None:
+    """The form of a new campaign."""
+    datasets, models = reads_people.names()
+    with st.form("campaign", border=False):
+        first, second = st.columns(2)
+        name = first.text_input("Name", max_chars=80, key="campaign-name")
+        mode = second.segmented_control(
+            "What is voted on", list(MODES), format_func=MODES.__getitem__, default="queue", required=True,
+            key="campaign-mode",
+        )  # fmt: skip
+        chosen_sets = first.multiselect(
+            "Datasets", datasets, placeholder="All", key="campaign-datasets", help="Of stored answers only."
+        )
+        chosen_models = second.multiselect("Models", models, placeholder="All", key="campaign-models")
+        criterion = first.text_input(
+            "Criterion", "overall", max_chars=80, key="campaign-criterion", help="What makes an answer better."
+        )
+        per_pair = second.number_input(
+            "Votes on each pair of answers", 1, 100, 2, key="campaign-votes",
+            help="With one, voters cannot be held against each other.",
+        )  # fmt: skip
+        words = st.text_area("Instructions shown to voters", max_chars=2000, key="campaign-instructions")
+        with st.container(horizontal=True):
+            repeats = st.number_input(
+                "Repeated pairs, %", 0, 50, 5, key="campaign-repeats", help="Shows whether a voter agrees with itself."
+            )
+            gold = st.number_input(
+                "Pairs with a known winner, %", 0, 50, 0, key="campaign-gold",
+                help="Pairs that a metric has decided, such as a right and a wrong answer.",
+            )  # fmt: skip
+            seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="campaign-seed")
+        policy = st.segmented_control(
+            "Which pair comes next", list(POLICIES), format_func=POLICIES.__getitem__, default="next-battle",
+            required=True, key="campaign-policy",
+        )  # fmt: skip
+        reveal = st.toggle("Tell voters the models' names after each vote", key="campaign-reveal")
+        if not st.form_submit_button("Open the campaign", type="primary", icon=":material/campaign:"):
+            return
+    with change(f"{name.strip()} is open."):
+        if len(chosen_models) == 1:
+            raise UserError("models: choose two or more, or none for all; one has nobody to be compared with.")
+        settings: dict[str, Any] = {"models": chosen_models, "reveal": reveal}
+        if mode == "queue":
+            settings |= {"datasets": chosen_sets, "votes_per_pair": int(per_pair), "policy": policy}
+            settings |= {"gold_share": gold / 100, "repeat_share": repeats / 100}
+        Settings.of(CampaignRow(None, name, settings=settings))
+        access.people().add_campaign(
+            name, mode=cast(Mode, mode), criterion=criterion, instructions=words, settings=settings, seed=int(seed)
+        )
+
+
+def show_exports() -> None:
+    """Files of votes."""
+    aside = st.toggle("With votes that are set aside", key="export-aside")
+    with st.container(border=True):
+        st.subheader("Votes", anchor=False)
+        st.write("Every vote that counts, of people and judges, one a row. `evalkit import votes` reads it.")
+        with st.container(horizontal=True):
+            for form in ("csv", "jsonl"):
+                st.download_button(
+                    f"votes.{form}",
+                    partial(reads_people.votes_file, form, aside),
+                    f"votes.{form}",
+                    key=f"export-{form}",
+                    on_click="ignore",
+                    icon=":material/download:",
+                )
+    with st.container(border=True):
+        st.subheader("History", anchor=False)
+        st.write(
+            "Every vote cast in this app, undone and skipped ones too, with its voter, order, seconds and comment."
+        )
+        st.download_button(
+            "history.csv", reads_people.ballots_file, "history.csv", "text/csv", key="export-history",
+            on_click="ignore", icon=":material/download:",
+        )  # fmt: skip
+
+
+SECTIONS = {
+    "people": ("People", ":material/group:", show_people),
+    "invitations": ("Invitations", ":material/mail:", show_invitations),
+    "campaigns": ("Campaigns", ":material/campaign:", show_campaigns),
+    "exports": ("Exports", ":material/download:", show_exports),
+}
+
+visitor = access.require("admin")
+st.title("Admin", anchor=False)
+st.caption("Who votes, on what, by which link, and what speaks against a voter.")
+if "admin-done" in st.session_state:
+    st.toast(tables.plain(st.session_state.pop("admin-done")), icon=":material/check:")
+section = st.segmented_control(
+    "Section",
+    list(SECTIONS),
+    format_func=lambda key: f"{SECTIONS[key][1]} {SECTIONS[key][0]}",
+    default="people",
+    required=True,
+    key="section",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+SECTIONS[section or "people"][2]()
