@@ -7,12 +7,13 @@ is computed beside the voters, who take what the last plan has left.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import comb
@@ -130,6 +131,8 @@ class Pool:
         self.total = sum(comb(n, 2) for n in meeting.values())
         models = sorted(self._answers)
         self._pairings: set[Pairing] = set(itertools.combinations(models, 2)) if self.total else set()
+        self._fewest = [(0, hash((campaign.seed, *pairing)), pairing) for pairing in self._pairings]
+        heapq.heapify(self._fewest)
         self._battles: dict[Pairing, list[Battle]] = {}
         self._votes: Counter[tuple[Pairing, Place]] = Counter()
         self._held: dict[tuple[Pairing, Place], dict[int, float]] = {}
@@ -154,8 +157,8 @@ class Pool:
     def take(self, annotator_id: int, seen: Collection[tuple[Pairing, Place]]) -> Battle | None:
         """Hands out a battle that pays and that the voter has not seen, held for this voter; None if none is open."""
         now = time.monotonic()
-        with self._lock:
-            for pairing in self._in_order():
+        with self._lock, contextlib.closing(self._in_order()) as pairings:
+            for pairing in pairings:
                 for battle in self._of(pairing):
                     key = (pairing, battle.place)
                     if key not in seen and key not in self._unreadable and self._open(key, annotator_id, now):
@@ -220,12 +223,24 @@ class Pool:
         """Ends what runs beside the voters."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _in_order(self) -> Iterator[Pairing]:
+    def _in_order(self) -> Generator[Pairing, None, None]:
         """Pairings to look at: those planned first, each once, then those with the fewest votes."""
         for _ in range(len(self._proposals)):
             yield self._proposals.popleft()
-        votes, out, seed = self._pair_votes, self._handed_out, self.campaign.seed
-        yield from sorted(self._pairings, key=lambda pair: (votes[pair] + out[pair], hash((seed, *pair))))
+        looked_at: list[tuple[int, Pairing]] = []
+        try:
+            while self._fewest:
+                count, draw, pairing = heapq.heappop(self._fewest)
+                now = self._pair_votes[pairing] + self._handed_out[pairing]
+                if count < now:
+                    heapq.heappush(self._fewest, (now, draw, pairing))
+                elif pairing in self._pairings:
+                    looked_at.append((draw, pairing))
+                    yield pairing
+        finally:
+            for draw, pairing in looked_at:
+                now = self._pair_votes[pairing] + self._handed_out[pairing]
+                heapq.heappush(self._fewest, (now, draw, pairing))
 
     def _of(self, pairing: Pairing) -> list[Battle]:
         """A pairing's battles: those that a judge or a person met already first, else drawn by the campaign's seed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from evalkit.store.reading import dataset_ids, model_ids
 from evalkit.store.schema_app import Ballot, Campaign, Invitation, set_aside
 from evalkit.store.writing import chunks
 
-MAX_ANSWERS = 60_000
+MAX_ANSWERS = 20_000
+MAX_CELLS = 1_000
 MAX_BATTLES = 20_000
 
 Place = tuple[int, int]
@@ -116,7 +117,8 @@ def answers_by_model(
 ) -> dict[int, dict[Place, int]]:
     """Finds answers with a text: first samples, failures and judges' own answers left out.
 
-    Where there are more than `limit`, every model gets as many of each dataset as the others, those stored first.
+    Where there are more than `limit`, every model gets as many of each dataset as the others, those stored first; of
+    very many datasets those count that most models have answered.
 
     Returns:
         Response ids by model id and place.
@@ -133,7 +135,7 @@ def answers_by_model(
         # Judges' answers are filed under datasets without items.
         chosen = chosen.where(cell.n > cell.errors, schema.Dataset.n > 0, schema.Dataset.name != PROBES)
         chosen = _within(connection, chosen, datasets, models)
-        cells = list(connection.execute(chosen.order_by((cell.n - cell.errors).desc(), cell.run_id.desc())))
+        cells = _of_common(connection.execute(chosen.order_by((cell.n - cell.errors).desc(), cell.run_id.desc())))
         per_cell = max(20, limit // max(len(cells), 1))
         page = (
             sa.select(link.response_id)
@@ -152,6 +154,19 @@ def answers_by_model(
             for item_id, turn, response_id in connection.execute(texts, place):
                 mine.setdefault((item_id, turn), response_id)
     return {model_id: mine for model_id, mine in found.items() if mine}
+
+
+def _of_common(rows: Iterable[Any]) -> list[tuple[int, int, int]]:
+    """Keeps the cells of the datasets with most models, as many as `MAX_CELLS` allows, of one dataset at least."""
+    by_dataset: dict[int, dict[int, tuple[int, int, int]]] = {}
+    for model_id, dataset_id, run_id in rows:
+        by_dataset.setdefault(dataset_id, {}).setdefault(model_id, (model_id, dataset_id, run_id))
+    kept: list[tuple[int, int, int]] = []
+    for _, cells in sorted(by_dataset.items(), key=lambda entry: (-len(entry[1]), entry[0])):
+        if kept and len(kept) + len(cells) > MAX_CELLS:
+            break
+        kept += cells.values()
+    return kept
 
 
 def _within(connection: sa.Connection, query: Any, datasets: Sequence[int | str], models: Sequence[int | str]) -> Any:
