@@ -74,15 +74,15 @@ def invitations(ledger: Ledger) -> pd.DataFrame:
 
 
 def members(ledger: Ledger) -> pd.DataFrame:
-    """Lists members and how they vote.
+    """Lists members, how they vote, and what is doubtful about it (`evalkit.stats.voter_checks` over all ballots).
 
     Returns:
         member_id, name, role, identity, annotator_id, invitation_id, votes (neither skipped nor undone), skipped,
-        undone, median_seconds (of votes; NaN without), created_at, last_at (of the newest ballot), set_aside_at,
-        set_aside_reason.
+        undone, median_seconds (of votes; NaN without), agreement (share of the other members' votes on the same
+        battles that are alike, 0..1; NaN without), agreement_n (votes that it is over), consistency (share of repeated
+        pairs with the same vote again; NaN without), repeats, doubts (sentences, joined by "; "; empty if none),
+        created_at, last_at (of the newest ballot), set_aside_at, set_aside_reason.
     """
-    import pandas as pd
-
     head = ("id", "name", "role", "identity", "annotator_id", "invitation_id")
     tail = ("created_at", "last_at", "set_aside_at", "set_aside_reason")
     sums = (VOTES, SKIPPED, UNDONE, sa.func.max(Ballot.created_at))
@@ -91,17 +91,39 @@ def members(ledger: Ledger) -> pd.DataFrame:
     columns = (*(getattr(Member, name) for name in head), *(sa.func.coalesce(counts.c[f"n{i}"], 0) for i in range(3)))
     more = (Member.created_at, counts.c.n3, Member.set_aside_at, Member.set_aside_reason)
     query = sa.select(*columns, *more).outerjoin(counts, counts.c.annotator_id == Member.annotator_id)
-    times = sa.select(Ballot.annotator_id, Ballot.seconds).where(STANDS, Ballot.winner.is_not(None))
     with ledger.engine.connect() as connection:
         found = frame(
             connection.execute(query.order_by(Member.id)),
             ("member_id", *head[1:], "votes", "skipped", "undone", *tail),
         )
-        taken = connection.execute(times.where(Ballot.seconds.is_not(None))).all()
-    seconds = pd.DataFrame([tuple(row) for row in taken], columns=["annotator_id", "seconds"])
-    median = seconds.groupby("annotator_id")["seconds"].median()
-    found["median_seconds"] = found["annotator_id"].map(median).astype(float)
-    return found[["member_id", *head[1:], "votes", "skipped", "undone", "median_seconds", *tail]]
+        checks = _checks(connection)
+    shown = ("median_seconds", "agreement", "agreement_n", "consistency", "repeats", "doubts")
+    nothing = (float("nan"), float("nan"), 0, float("nan"), 0, "")
+    for place, name in enumerate(shown):
+        found[name] = [checks.get(who, nothing)[place] for who in found["annotator_id"]]
+    return found[["member_id", *head[1:], "votes", "skipped", "undone", *shown, *tail]]
+
+
+def _checks(connection: sa.Connection) -> dict[int, tuple[Any, ...]]:
+    """By annotator: median seconds, agreement and its n, consistency and its n, doubts."""
+    from evalkit.stats import voter_checks
+
+    columns = (
+        *(Ballot.annotator_id, Ballot.battle_id, Battle.model_a_id, Battle.model_b_id, Ballot.winner),
+        *(Ballot.order_shown, Ballot.seconds, Ballot.replicate, Ballot.criterion),
+    )
+    query = sa.select(*columns).join(Battle, Battle.id == Ballot.battle_id)
+    rows = connection.execute(query.where(STANDS, Ballot.winner.is_not(None)).order_by(Ballot.id)).all()
+    names = ("annotator", "battle", "model_a", "model_b", "winner", "order", "seconds", "replicate")
+    votes = frame(rows, (*names, "criterion"), NUMBERS)
+    votes["battle"] = votes.groupby(["battle", "criterion"]).ngroup()  # votes on another criterion are no contradiction
+    return {
+        check.annotator: (
+            *(check.median_seconds, check.agreement.value, check.agreement.n),
+            *(check.consistency.value, check.consistency.n, "; ".join(check.doubts)),
+        )
+        for check in voter_checks(votes)
+    }
 
 
 def ballots(

@@ -270,3 +270,24 @@ def test_token_is_long_and_nowhere_in_the_ledger(tmp_path: Path) -> None:
     for token in tokens:
         assert len(token) >= 43  # 32 bytes in base 64
         assert token.encode() not in stored
+
+
+def test_members_are_listed_with_what_is_doubtful(people: People, battles: list[int]) -> None:
+    members = [people.ensure_member(name, name, "voter") for name in ("ann", "ben", "dee", "eve")]
+    for number, battle in enumerate(battles * 2):
+        criterion = "overall" if number < 10 else "style"
+        for member in members:
+            winner = "model_b" if member.name == "eve" and criterion == "overall" else "model_a"
+            seconds = 1.0 if member.name == "eve" else 20.0
+            key = f"{member.name} {number}"
+            people.vote(ballot(key, member, battle, winner, criterion=criterion, seconds=seconds))
+    people.vote(ballot("again", members[0], battles[0], replicate=1, kind="repeat", seconds=20.0))
+    found = frames_app.members(people.ledger).set_index("name")
+    assert found.loc["ann", ["votes", "median_seconds", "agreement_n", "repeats"]].to_list() == [21, 20.0, 20, 1]
+    assert found.loc["ann", "consistency"] == 1.0 and found.loc["ann", "doubts"] == ""
+    assert found.loc["ann", "agreement"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found.loc["eve", "agreement"] == pytest.approx(0.5)
+    assert "takes 1.0 seconds a vote" in found.loc["eve", "doubts"]
+    empty = people.ensure_member("new", "new", "voter")
+    (last,) = frames_app.members(people.ledger).to_dict("records")[-1:]
+    assert last["member_id"] == empty.id and last["votes"] == 0 and last["doubts"] == ""
