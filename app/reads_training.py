@@ -192,10 +192,9 @@ def model_table() -> pd.DataFrame:
         key: f"{verbs.get(part['relation'].iloc[0], part['relation'].iloc[0])} {', '.join(part['parent'])}"
         for key, part in edges.groupby("model_id")
     }
-    table["made"] = table["model_id"].map(made).fillna("")
-    table["gate"] = (
-        table["model_id"].map(dict(zip(decided["candidate_id"], decided["decision"], strict=True))).fillna("")
-    )
+    decisions = dict(zip(decided["candidate_id"], decided["decision"], strict=True))
+    table["made"] = [made.get(key, "") for key in table["model_id"]]
+    table["gate"] = [decisions.get(key, "") for key in table["model_id"]]
     scores = reads.scores()
     if scores.empty:
         table[["score", "score_lower", "score_upper"]] = float("nan")

@@ -257,7 +257,7 @@ def slice_material(ledger: Ledger, slice_id: int) -> dict[str, int]:
         passed: set[int] = set()
         failed: set[int] = set()
         own = 0
-        for item_id, model_id, value in connection.execute(graded).tuples():
+        for item_id, model_id, value in connection.execute(graded):
             assert value is not None
             (passed if value >= PASS_FROM else failed).add(item_id)
             own += value < PASS_FROM and model_id == definition.get("model")

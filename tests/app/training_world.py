@@ -1,4 +1,4 @@
-"""Rows of slices, training, gates and the family of models on top of the sample ledger, as the next stages write them."""
+"""Rows of slices, training, gates and a family of models on the sample ledger, as the next stages write them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ HELD_OUT = "Held out: never show this"
 CURVES = ("loss", "eval_loss", "grad_norm", "reward")
 
 
-def fill(ledger: Ledger, run_id: int, *, status: str = "done") -> dict[str, int]:
+def fill(ledger: Ledger, run_id: int, *, status: str = "done", mark: bool = False) -> dict[str, int]:
     """Writes two slices of the first model, a training set, a training run with curves, a child, a merge, two gates.
+
+    Args:
+        status: Of the training run.
+        mark: Replace the prompts of the held-out half by `HELD_OUT`.
 
     Returns:
         Ids: model, slice, weak (a slice without a held-out half), training_run, child, merged, gate (waits), decided.
@@ -51,7 +55,9 @@ def fill(ledger: Ledger, run_id: int, *, status: str = "done") -> dict[str, int]
     where = {"model": parent, "dataset": dataset, "metric": "passed,none", "where": {"topic": "nested"}}
     counts = {"n": 7, "failed": 7, "rest_n": 14, "rest_failed": 8}
     held_out = {"n": 6, "failed": 5, "rest_n": 13, "rest_failed": 7}
-    content = {"messages": [{"role": "user", "content": "Give 1 and 2 as JSON."}, {"role": "assistant", "content": "{}"}]}
+    content = {
+        "messages": [{"role": "user", "content": "Give 1 and 2 as JSON."}, {"role": "assistant", "content": "{}"}]
+    }
     evidence: dict[str, Any] = {
         "tests": [
             _test("nested JSON, held out", "improvement", 50, 0.04, 0.92, (0.74, 0.97), None, True, 0.15),
@@ -71,9 +77,10 @@ def fill(ledger: Ledger, run_id: int, *, status: str = "done") -> dict[str, int]
              created_at=now())  # fmt: skip
         for place, item in enumerate(items):
             _add(connection, SliceItem, slice_id=1, item_id=item, split="held_out" if place % 2 else "train")
-        held = sa.select(SliceItem.item_id).where(SliceItem.split == "held_out")
-        secret = [{"role": "user", "content": HELD_OUT}]
-        connection.execute(sa.update(Item).where(Item.id.in_(held)).values(messages=secret))
+        if mark:
+            held = sa.select(SliceItem.item_id).where(SliceItem.split == "held_out")
+            secret = [{"role": "user", "content": HELD_OUT}]
+            connection.execute(sa.update(Item).where(Item.id.in_(held)).values(messages=secret))
         _add(connection, TrainingSet, id=1, hash=sha256("set"), name="nested-json-v1", slice_id=1, n=1,
              recipe={"sources": [{"kind": "best_of_n"}]}, created_at=now())  # fmt: skip
         _add(connection, TrainingRow, training_set_id=1, position=0, item_id=items[0],

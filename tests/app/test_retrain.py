@@ -1,0 +1,172 @@
+"""The retrain page: its plan, the curves of a training run, and the decision at the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
+
+import sample_ledger
+import streamlit as st
+import training_world
+from pydantic import ValidationError
+from streamlit.testing.v1 import AppTest
+
+from app.retrain_plan import FITS, RECIPES, RetrainPlan, to_yaml
+from evalkit.errors import UserError
+from evalkit.store import Ledger, frames_training
+from evalkit.store.write_training import decide_gate
+from evalkit.yaml_file import read_yaml
+
+PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "retrain.py")
+World = tuple[Ledger, dict[str, int]]
+SIMPLE = {
+    "name": "x",
+    "slice": "Nested JSON",
+    "base": "embedded/smollm2-135m-instruct",
+    "recipe": {"sources": [{"kind": "best_of_n"}]},
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    path = tmp_path / "ledger.db"
+    monkeypatch.setenv("EVALKIT_STORE", str(path))
+    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    ledger, run_id = sample_ledger.make(path, items=20)
+    yield ledger, training_world.fill(ledger, run_id)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    ledger.close()
+
+
+def opened(**query: str) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    for name, value in query.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def text(page: AppTest) -> str:
+    return "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info, *page.error, *page.warning])
+
+
+def plan_of(page: AppTest, folder: Path) -> RetrainPlan:
+    """Reads the plan that the page shows, as the command would."""
+    path = folder / "plan.yaml"
+    path.write_text(page.code[0].value)
+    return read_yaml(path, RetrainPlan, "the plan", empty="a plan is a mapping")
+
+
+def test_the_form_makes_a_plan_that_can_be_read(world: World, tmp_path: Path) -> None:
+    ledger, ids = world
+    page = opened(slice=str(ids["slice"]))
+    plan = plan_of(page, tmp_path)
+    assert (plan.name, plan.slice, plan.method) == ("nested-json", "Nested JSON", "sft")
+    assert plan.base.model == "embedded/smollm2-135m-instruct", "the model that fails is the one to train"
+    assert plan.gate.by_hand
+    assert [source.kind for source in plan.recipe.sources] == ["best_of_n", "contrast", "replay"]
+    page.selectbox(key="recipe").select("preferences").run()
+    page.number_input(key="rows").set_value(50).run()
+    plan = plan_of(page, tmp_path)
+    assert (plan.method, plan.recipe.rows) == ("dpo", 50)
+    found = page.table[0].value
+    pairs = frames_training.slice_material(ledger, ids["slice"])
+    assert found["In the ledger"].iloc[0].startswith(f"{pairs['preferences']:,} verdicts")
+    assert pairs["preferences"] > 0
+
+
+def test_what_is_missing_is_said_in_a_sentence(world: World) -> None:
+    page = opened()
+    page.selectbox(key="recipe").select("teacher").run()
+    assert "needs the model that answers" in text(page).replace("\\", "")
+    page.text_input(key="teacher").set_value("openai/gpt-5").run()
+    assert not page.error
+    assert "openai/gpt-5" in page.code[0].value
+
+
+def test_material_counts_the_training_half_alone(world: World) -> None:
+    ledger, ids = world
+    have = frames_training.slice_material(ledger, ids["slice"])
+    row = frames_training.slices(ledger).set_index("slice_id").loc[ids["slice"]]
+    assert have["items"] == row["train_items"]
+    assert have["items"] + row["held_out_items"] == row["support"]
+    assert 0 < have["failed"] <= have["items"]
+    assert have["outcomes"] <= have["accepted"] <= have["items"] == have["checked"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_fits_each_of_its_methods(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    more = {"teacher": {"model": "openai/x"}, "domain_text": {"path": "texts"}}
+    for method in recipe.methods:
+        sources = [{"kind": kind, "weight": weight, **more.get(kind, {})} for kind, weight in recipe.sources]
+        plan = RetrainPlan.model_validate({**SIMPLE, "method": method, "recipe": {"sources": sources}})
+        assert {kind for kind, _ in recipe.sources} <= FITS[method]
+        path = tmp_path / "plan.yaml"
+        path.write_text(to_yaml(plan))
+        assert read_yaml(path, RetrainPlan, "the plan", empty="") == plan
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"base": "openai/gpt-5"}, "only local models can be trained"),
+        ({"method": "dpo"}, "cannot train on 'best_of_n'"),
+        ({"recipe": {"sources": [{"kind": "teacher"}]}}, "needs the model that answers"),
+        ({"recipe": {"sources": []}}, "at least 1 item"),
+        ({"gate": {"margin": 2}}, "less than or equal to 1"),
+        ({"sliec": "x"}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_plan_says_what_is_wrong(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        RetrainPlan.model_validate({**SIMPLE, **change})
+
+
+def test_curves_of_a_training_run(world: World) -> None:
+    page = opened(view="Training")
+    shown = {metric.label: metric.value for metric in page.metric}
+    assert shown["Step"] == "60 of 60"
+    assert shown["Status"] == "done"
+    assert float(shown["Loss"]) == pytest.approx(0.415, abs=0.001)
+    assert len(page.get("vega_lite_chart")) == 3, "loss with validation loss, gradient norm, reward"
+
+
+def test_a_person_decides_once_and_says_why(world: World) -> None:
+    ledger, ids = world
+    page = opened(view="Gate")
+    assert "Knowledge fell by more than its margin" in text(page)
+    assert page.dataframe[0].value["outcome"].tolist() == ["passed", "passed", "failed", "passed"]
+    yes = page.button(key=f"yes-{ids['gate']}")
+    yes.click().run()
+    assert "write why" in text(page)
+    page.text_input(key=f"why-{ids['gate']}").set_value("The gain is worth it.")
+    page.button(key=f"yes-{ids['gate']}").click().run()
+    row = frames_training.gates(ledger).set_index("gate_id").loc[ids["gate"]]
+    assert row["decision"] == "accepted"
+    assert row["evidence"]["decided"]["why"] == "The gain is worth it."
+    assert row["evidence"]["decided"]["by"] == "local"
+    assert len(row["evidence"]["tests"]) == 4, "the evidence stays"
+    with pytest.raises(UserError, match="accepted already by local"):
+        decide_gate(ledger, ids["gate"], "refused", by="somebody", why="no")
+    with pytest.raises(UserError, match="there is no gate 99"):
+        decide_gate(ledger, 99, "refused", by="somebody", why="no")
+
+
+def test_an_empty_ledger_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "empty.db")
+    Ledger.open(path).close()
+    monkeypatch.setenv("EVALKIT_STORE", path)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    for view, words in (("Plan", "failure slice"), ("Training", "appear here"), ("Gate", "are compared here")):
+        assert words in text(opened(view=view))
+    st.cache_resource.clear()
