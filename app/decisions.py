@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 import streamlit as st
 
-from app import reads
+from app import reads, tables
 from evalkit.errors import UserError
 
 MEASURED = 20_000
@@ -90,7 +90,7 @@ def _unreadable() -> Iterator[Decision]:
     table = frames.annotators(reads.ledger())
     table = table[table["errors"] > 0].sort_values("errors", ascending=False)
     if len(table):
-        told = [f"{row.annotator} {row.errors:,} (read: {row.battles:,} battles)" for row in table.itertuples()]
+        told = [f"{row.annotator} {row.errors:,} (read: {row.battles:,} battles)" for row in tables.rows(table)]
         yield Decision("Unreadable verdicts", f"{_listed(told)}. They are in no rating.", "judges")
 
 
@@ -98,7 +98,7 @@ def _requests() -> Iterator[Decision]:
     table = reads.usage()
     table = table[table["errors"] > 0].sort_values("errors", ascending=False)
     if len(table):
-        told = [f"{row.model} {row.errors:,} of {row.errors + row.answers:,}" for row in table.itertuples()]
+        told = [f"{row.model} {row.errors:,} of {row.errors + row.answers:,}" for row in tables.rows(table)]
         total = int(table["errors"].sum())
         yield Decision("Failed requests", f"{total:,} requests have no answer: {_listed(told)}.", "runs")
 
@@ -147,10 +147,10 @@ def _gates() -> Iterator[Decision]:
 
 def _runs() -> Iterator[Decision]:
     latest = reads.runs(20)
-    for row in latest[latest["status"] == "failed"].itertuples():
+    for row in tables.rows(latest[latest["status"] == "failed"]):
         yield Decision("Failed run", f"Run {row.run_id}, {row.name}: {row.message or 'no reason was given'}", "runs")
     jobs = reads.jobs().head(20)
-    for row in jobs[jobs["status"].isin(["failed", "died"])].itertuples():
+    for row in tables.rows(jobs[jobs["status"].isin(["failed", "died"])]):
         yield Decision("Failed job", f"Job {row.job_id}, {row.name}, {row.status}: {row.message}", "jobs")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -93,6 +93,11 @@ def link(page: str, label: str, icon: str, **query: str) -> None:
         st.page_link(f"app_pages/{page}.py", label=label, icon=icon, query_params=query or None)
     except StreamlitAPIException:
         st.caption(label)
+
+
+def rows(table: pd.DataFrame) -> Iterator[Any]:
+    """Goes through a table's rows, each with its columns as attributes."""
+    yield from table.itertuples(index=False)
 
 
 def number(n: int) -> str:

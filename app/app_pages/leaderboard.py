@@ -132,7 +132,7 @@ def show_styled() -> None:
     kept = ["model", "rating", "lower", "upper", "rank_low", "rank_high", "raw_rating", "change", "votes"]
     rated(found.board[kept], "rating", f"Ratings by {whose()}, at equal style", "rating", ".0f")
     worth = found.coefficients.dropna(subset=["elo"])
-    told = [f"{row.feature} {row.elo:+.0f}{' (p < 0.05)' if row.p_value < 0.05 else ''}" for row in worth.itertuples()]
+    told = [f"{row.feature} {row.elo:+.0f}{' (p < 0.05)' if row.p_value < 0.05 else ''}" for row in tables.rows(worth)]
     st.caption(
         tables.plain(
             f"What style is worth in these votes, rating points for one standard difference: {', '.join(told)}. "

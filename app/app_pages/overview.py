@@ -10,14 +10,13 @@ from evalkit.report.benchmarks import benchmark_board
 
 TOP = 8
 SILENT_S = 600
-COLOURS = {True: "orange", False: "blue"}
 
 st.title("Overview")
 st.caption("What this ledger holds, what is running, and what waits for a decision.")
 
 counts = reads.counts()
 with st.grid("auto", min_column_width=130):
-    st.metric("Models", tables.number(counts.models), border=True)
+    st.metric("Models", tables.number(counts.models), border=True, height="stretch")
     st.metric(
         "Requests",
         tables.number(counts.asked),
@@ -25,6 +24,7 @@ with st.grid("auto", min_column_width=130):
         delta_color="off",
         delta_arrow="off",
         border=True,
+        height="stretch",
         help=f"To models under evaluation, on {counts.items:,} prompts of {counts.datasets} datasets.",
     )
     st.metric(
@@ -34,11 +34,14 @@ with st.grid("auto", min_column_width=130):
         delta_color="off",
         delta_arrow="off",
         border=True,
+        height="stretch",
         help=f"On {counts.battles:,} battles; each order in which a judge saw a battle is a verdict.",
     )
-    st.metric("People", tables.number(counts.people), border=True, help="Humans with votes")
-    st.metric("Judges", tables.number(counts.judges), border=True, help="Judges and juries with verdicts")
-    st.metric("Runs", tables.number(counts.runs), border=True)
+    st.metric("People", tables.number(counts.people), border=True, height="stretch", help="Humans with votes")
+    st.metric(
+        "Judges", tables.number(counts.judges), border=True, height="stretch", help="Judges and juries with verdicts"
+    )
+    st.metric("Runs", tables.number(counts.runs), border=True, height="stretch")
 
 if not counts.models:
     st.info(
@@ -69,7 +72,7 @@ def running() -> None:
     runs, jobs = reads.runs(20), reads.jobs()
     at_work = runs[runs["status"] == "running"]
     waiting = jobs[jobs["status"].isin(["queued", "running"])]
-    for row in at_work.itertuples():
+    for row in tables.rows(at_work):
         total = row.total if row.total == row.total and row.total else 0
         told = f"{row.done:,} of {total:,.0f}" if total else f"{row.done:,} done"
         st.progress(min(1.0, row.done / total) if total else 0.0, f"{tables.plain(row.name)}, {row.stage}: {told}")
@@ -78,7 +81,7 @@ def running() -> None:
             st.caption(
                 f":orange[Silent since {ago(row.updated_at)}]: run {row.run_id} may have died; run its plan again."
             )
-    for row in waiting.itertuples():
+    for row in tables.rows(waiting):
         st.badge(row.status, color="blue" if row.status == "running" else "gray")
         st.markdown(f"{tables.plain(row.name)}: {tables.plain(row.message or row.kind)}")
     if at_work.empty and waiting.empty:
@@ -150,9 +153,10 @@ with panels[1], st.skeleton(height=200):
 with slot, st.skeleton(height=120):
     found = decisions(reads.criteria()[0]) if reads.criteria() else decisions()
     for one in found:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.badge(one.what, color="orange" if one.grave else "blue")
-            st.markdown(tables.plain(one.sentence), width="stretch")
+        said, way = st.columns([9, 1], vertical_alignment="center")
+        colour = "orange" if one.grave else "blue"
+        said.markdown(f":{colour}-badge[{one.what}] {tables.plain(one.sentence)}")
+        with way:
             tables.link(one.page, "Open", ":material/arrow_forward:")
     if not found:
         st.caption("Nothing waits for a decision.")
