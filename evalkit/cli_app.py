@@ -61,6 +61,8 @@ def serve(
         "server.address": address,
         "server.headless": str(not browser or team).lower(),
         "browser.gatherUsageStats": "false",
+        "runner.magicEnabled": "false",  # it would print docstrings of constants
+        "server.fileWatcherType": "none",  # after each click it walks through all modules, seconds once torch is loaded
         "runner.postScriptGC": "false",  # 0.1 s after every click, with what statistics load; Python collects by itself
         "client.toolbarMode": "viewer" if team else "minimal",
         "client.showErrorDetails": "none" if team else "full",
