@@ -13,7 +13,8 @@ WORDS = 3_000
 """Of each text that are compared: comparing grows with the square."""
 STYLE = """
 <style>
-.evalkit-difference { max-height: min(62vh, 46rem); overflow-y: auto; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.6; }
+.evalkit-difference { max-height: min(62vh, 46rem); overflow-y: auto; white-space: pre-wrap;
+  overflow-wrap: anywhere; unicode-bidi: plaintext; line-height: 1.6; }
 .evalkit-difference :is(ins, del) { color: inherit; border-radius: 3px; padding: 0 1px; text-decoration-thickness: 2px;
   text-underline-offset: 3px; box-decoration-break: clone; }
 .evalkit-difference del { background: rgb(213 94 0 / 22%); text-decoration: underline wavy rgb(213 94 0 / 70%) 1px; }

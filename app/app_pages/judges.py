@@ -19,7 +19,7 @@ DECISIONS = {
     "drop": ("Drop", ":material/close:", "orange"),
     "unsettled": ("Votes do not tell", ":material/help:", "gray"),
 }
-FORMATS = {"share": ".0%", "points": "+.2f", "dollars": "$.2f"}
+FORMATS = {"share": ".3~p", "points": "+.2f", "dollars": "$.2f"}
 
 number = st.column_config.NumberColumn
 text = st.column_config.TextColumn
@@ -40,10 +40,9 @@ def cell(column: Column, figure: Figure | None) -> str:
 def show_recommendation(told: Calibrated) -> None:
     """What to do with the judges, in words."""
     advice, facts = told.advice, told.found.facts
-    st.subheader("Recommendation", anchor=False)
     with st.container(border=True):
-        answer, _, rest = advice.headline.partition(" ")
-        st.markdown(f"**May a judge stand in for people? {tables.plain(answer)}** {tables.plain(rest)}")
+        answer, _, rest = advice.headline.partition(". ")
+        st.markdown(f"**May a judge stand in for people? {tables.plain(answer)}.** {tables.plain(rest)}")
     for one in advice.advice:
         said, icon, colour = DECISIONS[one.decision]
         with st.container(border=True, gap="small"):
@@ -128,7 +127,6 @@ def show_scorecard(told: Calibrated) -> None:
     """All figures of all judges, by group."""
     card = told.found.scorecard
     rows = list(card.rows)
-    st.subheader("Scorecard", anchor=False)
     show_chart(rows, card.humans)
     for tab, (group, title) in zip(st.tabs(list(GROUPS.values())), GROUPS.items(), strict=True):
         with tab:
@@ -166,7 +164,6 @@ def show_scorecard(told: Calibrated) -> None:
 
 def show_reliability(told: Calibrated) -> None:
     """Whether stated probabilities are what happens."""
-    st.subheader("Reliability of stated probabilities", anchor=False)
     rows = [row for row in told.found.scorecard.rows if row.curve is not None and row.curve.bins]
     if not rows:
         column = BY_KEY["calibration_error"]
@@ -207,7 +204,6 @@ def first_case() -> None:
 
 def show_disagreements(criterion: str) -> None:
     """Battles where a judge says another thing than most people do, one at a time."""
-    st.subheader("Disagreements with people", anchor=False)
     found = reads_judges.disagreements(criterion)
     if found.empty:
         st.info(
@@ -328,8 +324,9 @@ def show_battle(row: pd.Series, criterion: str) -> None:
 def without_people(criterion: str, why: str) -> None:
     """What is known of judges that no person's votes can be held against."""
     st.info(
-        f"{tables.plain(why[:1].upper() + why[1:])}. Until people have voted on what judges judged, judges are measured "
-        "by their own habits alone. Let people vote on the page Vote, or bring their votes: `evalkit import votes FILE`.",
+        f"{tables.plain(why[:1].upper() + why[1:])}. Until people have voted on what judges judged, judges are "
+        "measured by their own habits alone. Let people vote on the page Vote, or bring their votes: "
+        "`evalkit import votes FILE`.",
         icon=":material/how_to_vote:",
         title="Not held against people yet",
     )
@@ -402,13 +399,35 @@ if not criteria:
 criterion = criteria[0]
 if len(criteria) > 1:
     criterion = st.selectbox("Criterion", criteria, key="criterion", bind="query-params", width=220)
-try:
-    with st.spinner("Holding each judge against the people who voted on the same battles. This takes some seconds."):
-        told = reads_judges.calibration(criterion)
-except UserError as error:
-    without_people(criterion, str(error))
+if not reads.people(criterion):
+    without_people(criterion, f"no person has voted on {criterion}")
     st.stop()
-show_recommendation(told)
-show_scorecard(told)
-show_reliability(told)
-show_disagreements(criterion)
+
+
+def calibrated() -> Calibrated | None:
+    """All judges held against all people; None, and why, where that cannot be."""
+    try:
+        with st.spinner(
+            "Holding each judge against the people who voted on the same battles: this takes some seconds."
+        ):
+            return reads_judges.calibration(criterion)
+    except UserError as error:
+        without_people(criterion, str(error))
+        return None
+
+
+views = {
+    "Recommendation": show_recommendation,
+    "Scorecard": show_scorecard,
+    "Reliability": show_reliability,
+}
+*parts, last = st.tabs([*views, "Disagreements"], key="view", on_change="rerun", bind="query-params")
+if last.open:
+    with last:
+        show_disagreements(criterion)
+for tab, show in zip(parts, views.values(), strict=True):
+    if tab.open:
+        with tab:
+            told = calibrated()
+            if told is not None:
+                show(told)
