@@ -31,7 +31,7 @@ RESERVED_SECONDS = 900.0
 PLANNED = 128
 """Battles a plan proposes."""
 REPLAN_SECONDS = 5.0
-"""Between two plans at least, and ten times as long as the last one took: the rest is the voters'."""
+"""Between two plans at least, and twenty times as long as the last one took: the rest is the voters'."""
 PLANNED_MODELS = 400
 """Planning for more models takes too long to follow the votes; pairs then go by the fewest votes."""
 GOLD = 500
@@ -298,7 +298,7 @@ class Pool:
             with self._lock:
                 self._proposals = deque(pairing for pairing in pairings if pairing in self._pairings)
         with self._lock:
-            self._plan_after = time.monotonic() + max(REPLAN_SECONDS, 10.0 * (time.monotonic() - began))
+            self._plan_after = time.monotonic() + max(REPLAN_SECONDS, 20.0 * (time.monotonic() - began))
 
     def _find_gold(self) -> None:
         """Finds battles whose winner is known: by the campaign, or as a metric gave one answer 1 and the other 0."""

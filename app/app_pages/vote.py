@@ -66,10 +66,15 @@ def said(queue: voting.Queue) -> str:
     return words
 
 
+def small(text: str) -> None:
+    """Writes quiet text in the colour of all text: a caption's grey is too pale for some eyes."""
+    st.markdown(f":small[{text}]")
+
+
 def show_turns(turns: tuple[voting.Turn, ...], first: str, key: str) -> None:
     """Writes the turns of a conversation, each under what it is."""
     for number, (role, text) in enumerate(turns):
-        st.caption(f"**{first}**" if number == 0 else "**Then asked**" if role == "user" else "**Answered**")
+        small(f"**{first if number == 0 else 'Then asked' if role == 'user' else 'Answered'}**")
         answers.show(text, f"{key}-{number}")
 
 
@@ -83,7 +88,7 @@ def ballot(queue: voting.Queue) -> None:
         words = f"{progress.done:,} voted, {progress.left:,} to go"
         pace = f" · about {progress.pace:.0f} s a vote" if progress.pace else ""
         st.progress(share, f"{words}{pace}")
-        st.caption(said(queue) or "Names stay hidden while you vote.")
+        small(said(queue) or "Names stay hidden while you vote.")
     if fault:
         st.error(fault, icon=":material/error:")
     if pair is None:
@@ -151,7 +156,7 @@ def thank(progress: voting.Progress) -> None:
     """The end of the queue."""
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.space("small")
-        st.subheader("Thank you", icon=":material/done_all:", anchor=False)
+        st.header("Thank you", icon=":material/done_all:", anchor=False)
         if not progress.done:
             st.write("There is nothing for you to vote on just now.")
         elif progress.left:

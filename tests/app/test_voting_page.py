@@ -65,7 +65,7 @@ def press(page: AppTest, what: str) -> AppTest:
 
 
 def everything(page: AppTest) -> str:
-    said = [*page.markdown, *page.caption, *page.title, *page.info, *page.subheader, *page.error]
+    said = [*page.markdown, *page.caption, *page.title, *page.info, *page.header, *page.error]
     return "\n".join(str(one.value) for one in said)
 
 
