@@ -66,7 +66,7 @@ def show_people() -> None:
         )
     shown = when(people)[
         [
-            *("name", "role", "status", "doubts", "votes", "median_seconds", "agreement", "agreement_n"),
+            *("name", "role", "status", "votes", "median_seconds", "agreement", "agreement_n", "doubts"),
             *("consistency", "repeats", "skipped", "undone", "created_at", "last_at"),
         ]
     ]
@@ -81,7 +81,7 @@ def show_people() -> None:
             "name": st.column_config.TextColumn("Name", pinned=True),
             "role": "Role",
             "status": "Status",
-            "doubts": st.column_config.TextColumn("Doubts", width="large"),
+            "doubts": st.column_config.TextColumn("Doubts", width="medium"),
             "votes": st.column_config.NumberColumn("Votes", format="localized"),
             "median_seconds": st.column_config.NumberColumn("Seconds a vote", format="%.1f", help="Median."),
             "agreement": st.column_config.NumberColumn(
@@ -393,10 +393,10 @@ def show_exports() -> None:
 
 
 SECTIONS = {
-    "people": ("People", ":material/group:", show_people),
-    "invitations": ("Invitations", ":material/mail:", show_invitations),
-    "campaigns": ("Campaigns", ":material/campaign:", show_campaigns),
-    "exports": ("Exports", ":material/download:", show_exports),
+    "People": show_people,
+    "Invitations": show_invitations,
+    "Campaigns": show_campaigns,
+    "Exports": show_exports,
 }
 
 visitor = access.require("admin")
@@ -407,11 +407,10 @@ if "admin-done" in st.session_state:
 section = st.segmented_control(
     "Section",
     list(SECTIONS),
-    format_func=lambda key: f"{SECTIONS[key][1]} {SECTIONS[key][0]}",
-    default="people",
+    default="People",
     required=True,
     key="section",
     bind="query-params",
     label_visibility="collapsed",
 )
-SECTIONS[section or "people"][2]()
+SECTIONS[section]()
