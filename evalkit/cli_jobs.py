@@ -52,7 +52,7 @@ def list_jobs(
 
     with opened(store) as ledger:
         frame = frames_app.jobs(ledger, limit=limit)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {str(key): None if value != value else value for key, value in row.items()} for row in frame.to_dict("records")
     ]
     if json:
