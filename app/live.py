@@ -35,8 +35,8 @@ from evalkit.store.voting import CampaignRow
 
 PROMPT_CHARS = 4_000
 TURNS = 8
-AWAY_SECONDS = 10.0
-"""So long after the last look of a page at a battle its models are stopped."""
+AWAY_SECONDS = 15.0
+"""So long after the last look of a page at a battle its models are stopped; a busy machine may look late."""
 WAITING_PEOPLE = 20
 KEPT_TALKS = 2_000
 
