@@ -170,7 +170,9 @@ def heatmap(
     layers: list[Any] = [cells]
     if len(columns) <= 14:
         layers.append(
-            base.mark_text(fontSize=12, color=ON_CELLS).encode(text=alt.Text(f"{_field(value)}:Q", format=value_format))
+            base.mark_text(fontSize=12 if len(columns) <= 8 else 10, color=ON_CELLS).encode(
+                text=alt.Text(f"{_field(value)}:Q", format=value_format)
+            )
         )
     size = 34 if len(columns) <= 14 else ROW
     return _titled(alt.layer(*layers), title, description or title).properties(height=size * max(len(rows), 1) + 170)

@@ -92,7 +92,9 @@ def predicts() -> str:
         for row in tables.rows(pairs)
         if row.a != best.a and getattr(row, f"{method}_upper") >= getattr(best, method)
     ]
-    told = f"{best.a} predicts people's ratings best here: {coefficient(best)} over {best.n} models"
+    told = f"Nearest to people's ratings here: {best.a}, {coefficient(best)} over {best.n} models"
+    if len(pairs) == 1:
+        return f"{told}; it is the only other evidence."
     if not rivals:
         return f"{told}; the interval of no other reaches that."
     more = f"{rivals[0].a} ({coefficient(rivals[0])})" + (f" and {len(rivals) - 1} more" if len(rivals) > 1 else "")

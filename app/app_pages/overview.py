@@ -20,7 +20,7 @@ with st.grid("auto", min_column_width=130):
     st.metric(
         "Requests",
         tables.number(counts.asked),
-        f"{counts.failed:,} without an answer" if counts.failed else "all answered",
+        f"{counts.failed:,} unanswered" if counts.failed else "all answered",
         delta_color="off",
         delta_arrow="off",
         border=True,

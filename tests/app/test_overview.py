@@ -1,0 +1,62 @@
+"""The overview page: counts, what needs a decision, what runs, three boards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from board_world import empty, filled, page, said
+
+from evalkit.store import Ledger
+
+__all__ = ["empty", "filled"]
+
+
+def test_an_empty_ledger_says_what_to_type(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = page("overview", empty, monkeypatch)
+    assert "evalkit init" in said(at) and "Nothing waits for a decision" in said(at)
+    assert at.metric[0].value == "0"
+
+
+def test_counts_and_boards(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = page("overview", filled, monkeypatch)
+    counts = {one.label: one for one in at.metric}
+    assert counts["Models"].value == "9" and counts["Requests"].value == "108" and counts["People"].value == "4"
+    assert counts["Requests"].delta == "1 unanswered" and counts["Verdicts"].delta == "1 unreadable"
+    assert len(at.get("vega_lite_chart")) == 3
+    assert "of 4 people" in said(at) and "Mean of 2 benchmarks" in said(at)
+
+
+def test_what_needs_a_decision_is_said_with_numbers(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = said(page("overview", filled, monkeypatch))
+    assert "Unfit judge" in told and "blind" in told
+    assert "Uncertified judge" in told and "fair" in told
+    assert "Failed requests" in told and "model-0 1 of 12" in told
+    assert "Unreadable verdicts" in told
+
+
+def test_a_running_run_shows_its_progress(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "l.db"
+    shutil.copy(filled, path)
+    with Ledger.open(str(path)) as ledger:
+        run = ledger.start_run("nightly", {}, seed=0, environment={})
+        ledger.update_run(run, stage="answers", done=30, total=120)
+    at = page("overview", path, monkeypatch)
+    assert at.progress[0].value == 25 and "nightly" in at.progress[0].text
+
+
+def test_new_votes_appear_while_the_page_is_open(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import reads
+    from evalkit.store import VerdictRow
+
+    path = tmp_path / "l.db"
+    shutil.copy(filled, path)
+    at = page("overview", path, monkeypatch)
+    before = {one.label: one.value for one in at.metric}["Verdicts"]
+    with Ledger.open(str(path)) as ledger:
+        person = ledger.add_annotator("human", "late", {})
+        ledger.add_verdicts(None, [VerdictRow(1, person, "ab", "tie")])
+    reads.state.clear()  # five seconds later
+    after = {one.label: one.value for one in at.run().metric}["Verdicts"]
+    assert int(after.replace(",", "")) == int(before.replace(",", "")) + 1
