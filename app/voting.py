@@ -164,10 +164,10 @@ class Queue:
         """
         with self._lock:
             pair, now = self._current, time.monotonic()
-            if pair is None or pair.ballot_key != ballot_key:
-                return Cast("repeated", None, choice)
             shown, pressed = self._shown_at or now, self._pressed_at
             self._pressed_at = now
+            if pair is None or pair.ballot_key != ballot_key:
+                return Cast("repeated", None, choice)
             if seconds is None:
                 if now - max(shown, pressed) < QUICK_SECONDS:
                     return Cast("early", pair, choice)
@@ -248,7 +248,8 @@ class Queue:
         repeat = None
         if place < settings.repeat_share:
             shown = [*self._ahead, *([self._current] if self._current else [])]
-            asked = {(one.battle.models, one.battle.place) for one in (*self._done, *shown) if one.replicate}
+            asked = {(done.battle.models, done.battle.place) for done in self._done if done.replicate}
+            asked |= {(pair.battle.models, pair.battle.place) for pair in shown if pair.replicate}
             old = [done for done in self._done[: max(0, ballots - REPEAT_AFTER)] if done.voted and not done.replicate]
             old = [done for done in old if (done.battle.models, done.battle.place) not in asked]
             repeat = draw.choice(old) if old else None

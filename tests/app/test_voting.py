@@ -161,6 +161,22 @@ def test_a_double_click_does_not_vote_on_the_next_pair(world: World) -> None:
     assert queue.progress().done == 1
 
 
+def test_a_key_held_down_is_one_vote(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("app.voting.time.monotonic", lambda: clock[0])
+    queue = world.voter("ann", world.pool(repeat_share=0))
+    shown = queue.next()
+    for press in range(60):  # thirty a second; the screen follows after a while
+        clock[0] += 1.0 if press == 0 else 1 / 30
+        assert shown is not None
+        queue.cast(shown.ballot_key, "left")
+        shown = queue.next() if press > 20 else shown
+    assert queue.progress().done == 1
+    clock[0] += 2.0
+    assert shown is not None
+    assert queue.cast(shown.ballot_key, "left").status == "stored"
+
+
 def test_a_reload_and_a_second_tab_show_the_same_pair(world: World) -> None:
     pool = world.pool(repeat_share=0)
     queue = world.voter("ann", pool)
