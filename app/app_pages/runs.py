@@ -8,16 +8,11 @@ import streamlit as st
 from app import reads, reads_samples, search, tables
 from app.search import PAGE, SORTS, Filter
 
-EVERY = 0  # the run id of "all runs"
+EVERY = 0  # the run id of all runs
+ALL_RUNS = "All runs"
 SHOWN = {"All": None, "Answered": False, "Failed": True}
 WHERE: dict[search.Place, str] = {"both": "Prompts and answers", "prompts": "Prompts", "answers": "Answers"}
 PATIENCE = 20  # seconds of looking through texts before the reader is asked
-MARKS = {
-    "running": ":material/progress_activity: running",
-    "done": ":material/check: done",
-    "failed": ":material/error: failed",
-    "stopped": ":material/stop_circle: stopped",
-}
 
 number = st.column_config.NumberColumn
 text = st.column_config.TextColumn
@@ -43,7 +38,7 @@ def opened(run_ids: list[int]) -> None:
     """Shows the run whose row was clicked."""
     chosen = st.session_state["run-table"].selection.rows
     if chosen:
-        st.session_state["run"] = run_ids[chosen[0]]
+        st.session_state["run"] = str(run_ids[chosen[0]])
         first_page()
 
 
@@ -308,14 +303,14 @@ if runs.empty:
 show_runs(runs)
 
 ids = runs["run_id"].tolist()
-named = {EVERY: "All runs", **{key: f"{key} · {name}" for key, name in zip(ids, runs["name"], strict=True)}}
 asked = runs.loc[runs["n"] > 0, "run_id"].tolist()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    run = st.selectbox(
-        "Run", [*ids, *([EVERY] if len(asked) > 1 else [])], index=ids.index(asked[0]) if asked else 0,
-        format_func=lambda one: named.get(one, str(one)), key="run", bind="query-params", width=320,
-        on_change=first_page,
+    # Numbers as text, without their names: so they stand in the address.
+    chosen = st.selectbox(
+        "Run", [*map(str, ids), *([ALL_RUNS] if len(asked) > 1 else [])], index=ids.index(asked[0]) if asked else 0,
+        key="run", bind="query-params", width=160, on_change=first_page,
     )  # fmt: skip
+    run = EVERY if chosen == ALL_RUNS else int(chosen)
     view = "Responses"
     if run != EVERY:
         view = st.segmented_control(

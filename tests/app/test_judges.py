@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from app import reads_judges
 from evalkit.store import BattleRow, Ledger, VerdictRow
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "judges.py")
+PAGE = (Path(__file__).parents[2] / "app" / "app_pages" / "judges.py").read_text()
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 
 
 def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=120)
+    # Not from its file: its folder would be searched first, and `judges` be the page instead of the package.
+    page = AppTest.from_string(PAGE, default_timeout=300)
     for name, value in query.items():
         page.query_params[name] = value
     page.run()

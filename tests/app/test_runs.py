@@ -39,7 +39,7 @@ def world(ledger: Ledger) -> World:
 
 
 def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
+    page = AppTest.from_file(PAGE, default_timeout=300)
     for name, value in query.items():
         page.query_params[name] = value
     page.run()

@@ -11,7 +11,6 @@ pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]
 
 import samples_world
 import streamlit as st
-from samples_world import World
 from streamlit.testing.v1 import AppTest
 
 from app.difference import difference
@@ -34,7 +33,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 
 
 def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
+    page = AppTest.from_file(PAGE, default_timeout=300)
     for name, value in query.items():
         page.query_params[name] = value
     page.run()
