@@ -35,6 +35,25 @@ _MEMBER = (
     MemberTable.set_aside_reason,
 )
 
+# Built once: a vote would spend half of its time on putting these together.
+_SAME = sa.select(Ballot.id, Ballot.key, Ballot.winner, Ballot.undone_at)
+_SAME_KEY = _SAME.where(Ballot.key == sa.bindparam("key"))
+_SAME_QUESTION = _SAME.where(
+    Ballot.battle_id == sa.bindparam("battle"),
+    Ballot.annotator_id == sa.bindparam("annotator"),
+    Ballot.criterion == sa.bindparam("criterion"),
+    Ballot.replicate == sa.bindparam("replicate"),
+    sa.func.coalesce(Ballot.campaign_id, 0) == sa.func.coalesce(sa.bindparam("campaign", type_=sa.BigInteger), 0),
+    Ballot.undone_at.is_(None),
+)
+_CAMPAIGN = sa.select(Campaign.name, Campaign.status).where(Campaign.id == sa.bindparam("campaign"))
+_BATTLE = sa.select(Battle.id).where(Battle.id == sa.bindparam("battle"))
+_REPLICATES = sa.select(Verdict.replicate).where(
+    Verdict.battle_id == sa.bindparam("battle"),
+    Verdict.annotator_id == sa.bindparam("annotator"),
+    Verdict.criterion == sa.bindparam("criterion"),
+)
+
 
 def _add(connection: sa.Connection, table: type[Base], **values: Any) -> int:
     row_id = next_id(connection, table)
@@ -215,27 +234,18 @@ def vote(connection: sa.Connection, row: BallotRow) -> BallotResult:
     """See `People.vote`."""
     if row.winner is not None and row.winner not in WINNERS:
         raise ValueError(f"the winner of a ballot is one of {', '.join(WINNERS)}: {row}")
-    question = (
-        Ballot.battle_id == row.battle_id,
-        Ballot.annotator_id == row.annotator_id,
-        Ballot.criterion == row.criterion,
-        Ballot.replicate == row.replicate,
-        Ballot.campaign_id.is_not_distinct_from(row.campaign_id),
-        Ballot.undone_at.is_(None),
-    )
-    for same in ((Ballot.key == row.key,), question):
-        known = _found(connection, *same)
-        if known is not None:
-            return known
+    place = {"battle": row.battle_id, "annotator": row.annotator_id, "criterion": row.criterion}
+    asked = {**place, "replicate": row.replicate, "campaign": row.campaign_id}
+    known = connection.execute(_SAME_KEY, {"key": row.key}).first() or connection.execute(_SAME_QUESTION, asked).first()
+    if known is not None:
+        return BallotResult("repeated", known[0], known[1], cast(Winner | None, known[2]), known[3] is not None)
     if row.campaign_id is not None:
-        campaign = connection.execute(
-            sa.select(Campaign.name, Campaign.status).where(Campaign.id == row.campaign_id)
-        ).first()
+        campaign = connection.execute(_CAMPAIGN, {"campaign": row.campaign_id}).first()
         if campaign is None:
             raise UserError(f"there is no campaign {row.campaign_id} in this ledger.", code=2)
         if campaign.status != "open":
             raise UserError(f"the campaign {campaign.name!r} is closed; your vote was not stored.", code=2)
-    if connection.scalar(sa.select(Battle.id).where(Battle.id == row.battle_id)) is None:
+    if connection.scalar(_BATTLE, {"battle": row.battle_id}) is None:
         raise UserError(f"there is no battle {row.battle_id} in this ledger.", code=2)
     seconds = row.seconds if row.seconds is not None and math.isfinite(row.seconds) and row.seconds >= 0 else None
     comment = storable(row.comment.strip())[:COMMENT_LIMIT] if row.comment and row.comment.strip() else None
@@ -243,10 +253,7 @@ def vote(connection: sa.Connection, row: BallotRow) -> BallotResult:
     verdict_id = None
     if row.winner is not None:
         # Another campaign may have asked the same question, or an imported file: then this is one more replicate.
-        place = (row.battle_id, row.annotator_id, row.criterion)
-        identity = (Verdict.battle_id, Verdict.annotator_id, Verdict.criterion)
-        mine = [column == value for column, value in zip(identity, place, strict=True)]
-        taken = set(connection.scalars(sa.select(Verdict.replicate).where(*mine)))
+        taken = set(connection.scalars(_REPLICATES, place))
         replicate = next(number for number in range(row.replicate, 2**31) if number not in taken)
         verdict = VerdictRow(
             *(row.battle_id, row.annotator_id, row.order, row.winner, row.criterion, replicate),
@@ -254,8 +261,8 @@ def vote(connection: sa.Connection, row: BallotRow) -> BallotResult:
             rationale=comment,
             created_at=created,
         )
+        verdict_id = next_id(connection, Verdict)
         add_verdicts(connection, None, [verdict], replace=False)
-        verdict_id = connection.scalar(sa.select(Verdict.id).where(*mine, Verdict.replicate == replicate))
     values = {
         **{name: getattr(row, name) for name in ("key", "campaign_id", "annotator_id", "battle_id", "criterion")},
         **{name: getattr(row, name) for name in ("replicate", "winner", "kind")},
@@ -263,14 +270,6 @@ def vote(connection: sa.Connection, row: BallotRow) -> BallotResult:
     }
     ballot_id = _add(connection, Ballot, **values, undone_at=None)
     return BallotResult("stored", ballot_id, row.key, row.winner)
-
-
-def _found(connection: sa.Connection, *same: sa.ColumnElement[bool]) -> BallotResult | None:
-    columns = (Ballot.id, Ballot.key, Ballot.winner, Ballot.undone_at)
-    row = connection.execute(sa.select(*columns).where(*same)).first()
-    if row is None:
-        return None
-    return BallotResult("repeated", row[0], row[1], cast(Winner | None, row[2]), row[3] is not None)
 
 
 def undo(connection: sa.Connection, key: str) -> BallotResult:
