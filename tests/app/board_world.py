@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+import judges.scorecard  # noqa: F401  # first: beside the page that a test runs there is one of the same name
 from evalkit.models.base import ModelSettings, Reply, RequestFailed
 from evalkit.store import BattleRow, Item, Ledger, ResponseRow, ScoreRow, VerdictRow
 
@@ -55,7 +56,8 @@ def fill(path: Path) -> None:
                 better = rng.random() < 1 / (1 + 2.718 ** ((a - b) / 2))
                 winner: Any = "tie" if rng.random() < 0.1 else "model_b" if better else "model_a"
                 verdicts.append(VerdictRow(key, rng.choice(people), "ab", winner))
-                verdicts += [VerdictRow(key, fair, order, "model_b") for order in ("ab", "ba")]
+                judged: Any = "model_b" if rng.random() < 1 / (1 + 2.718 ** ((a - b) / 1.5)) else "model_a"
+                verdicts += [VerdictRow(key, fair, order, judged) for order in ("ab", "ba")]
                 verdicts += [VerdictRow(key, blind, "ab", "model_a"), VerdictRow(key, blind, "ba", "model_b")]
         unread = ledger.add_battles([BattleRow(items[0], models[0], models[8], turn=2)])
         verdicts.append(VerdictRow(unread[0], fair, "ab", None, error="no verdict in the text"))

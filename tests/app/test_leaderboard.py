@@ -100,7 +100,7 @@ def test_a_name_with_markup_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytes
 
     with Ledger.open(str(tmp_path / "l.db")) as ledger:
         models = ledger.add_models(
-            [ModelSettings("openai", "a", label=name) for name in ("**b** [x](http://y)", "c.d[0]:e")]
+            [ModelSettings("openai", name, label=name) for name in ("**b** [x](http://y)", "c.d[0]:e")]
         )
         _, items = ledger.add_dataset("p", [Item(({"role": "user", "content": "?"},), name="0")], "")
         [battle] = ledger.add_battles([BattleRow(items[0], *models)])
