@@ -87,8 +87,8 @@ def everything(page: AppTest) -> str:
 def test_ask_twice_and_vote_and_only_then_read_the_names(ledger: Ledger, script: Script) -> None:
     page = send(opened(), "What *now*?")
     said = everything(page)
-    assert "What *now*?" in said
-    assert said.count("**I am** \\:red\\[What \\*now\\*?\\]".replace("?", "\\?")) == 2
+    assert "What *now*\\?" in said
+    assert said.count("**I am** \\:red\\[What *now*\\?\\]") == 2
     assert "Secret" not in said
     send(page, "And then?")
     assert everything(page).count("**Answer A**") == 2
@@ -145,7 +145,7 @@ def test_a_campaign_says_who_meets_and_what_to_look_at(ledger: Ledger, script: S
     people.add_campaign("queue only")
     people.add_campaign("free", mode="free", criterion="brevity", instructions="Ask for *short* answers.")
     page = opened()
-    assert "Ask for *short* answers." in everything(page)
+    assert "Ask for *short* answers\\." in everything(page)
     assert not page.multiselect
     press(send(page, "hello"), "A is better")
     assert list(frames.verdicts(ledger, limit=None)["criterion"]) == ["brevity"]
