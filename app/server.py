@@ -142,11 +142,13 @@ def _refused(error: UserError, status: int = 403) -> HTMLResponse:
     return _page("No entry", f'<h1>You cannot come in by this link</h1><p role="alert">{escape(said)}</p>', status)
 
 
-def _form(fault: str = "") -> HTMLResponse:
+def _form(role: str, fault: str = "") -> HTMLResponse:
+    asked = "You will see two answers at a time, without being told which model wrote them."
+    if role != "voter":
+        asked = f"You are invited as {'an admin' if role == 'admin' else 'an analyst'}: you see results, and can vote."
     alert = f'<p role="alert">{escape(fault)}</p>' if fault else ""
     body = (
-        "<h1>You are asked which answers are better</h1>"
-        "<p>You will see two answers at a time, without being told which model wrote them.</p>"
+        f"<h1>Compare answers of language models</h1><p>{asked}</p>"
         f'<form method="post">{alert}<label for="name">Your name</label>'
         '<input id="name" name="name" required maxlength="80" autocomplete="name" autofocus>'
         "<small>Shown to those who run this, beside your votes. Any name will do.</small>"
@@ -174,22 +176,22 @@ async def join(request: Request) -> Response:
         known = await run_in_threadpool(people.member_of, identity) if identity else None
         if known is not None and known.invitation_id == invitation_id and not known.revoked:
             return RedirectResponse("../", 303)
-        await run_in_threadpool(people.check_invitation, token)
+        role = await run_in_threadpool(people.check_invitation, token)
     except UserError as error:
         return _refused(error)
     if request.method != "POST":
-        return _form()
+        return _form(role)
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(str(origin)).netloc != request.headers.get("host"):
         return _refused(UserError("the form was sent from another site; open the invitation's link itself."))
     if int(request.headers.get("content-length") or FORM_BYTES + 1) > FORM_BYTES:
-        return _form("Write a shorter name.")
+        return _form(role, "Write a shorter name.")
     async with request.form(max_files=0, max_fields=5) as sent:
         name = sent.get("name")
     try:
         member = await run_in_threadpool(people.redeem, token, name if isinstance(name, str) else "")
     except UserError as error:
-        return _form(str(error)) if str(error).startswith("name:") else _refused(error)
+        return _form(role, str(error)) if str(error).startswith("name:") else _refused(error)
     return _entered(request, member, store)
 
 

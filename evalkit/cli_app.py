@@ -64,7 +64,7 @@ def serve(
         "runner.magicEnabled": "false",  # it would print docstrings of constants
         "server.fileWatcherType": "none",  # after each click it walks through all modules, seconds once torch is loaded
         "runner.postScriptGC": "false",  # 0.1 s after every click, with what statistics load; Python collects by itself
-        "client.toolbarMode": "viewer" if team else "minimal",
+        "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none" if team else "full",
         "client.showErrorLinks": "false",  # they carry what went wrong, paths and all, to other sites
         "theme.base": folder / "theme.toml",

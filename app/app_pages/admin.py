@@ -15,6 +15,7 @@ import streamlit as st
 from app import access, reads, reads_people, tables
 from app.voting_pool import Settings
 from evalkit.errors import UserError
+from evalkit.stats import wilson
 from evalkit.store import frames_app
 from evalkit.store.ledger_app import sign_in_identity
 from evalkit.store.voting import CampaignRow
@@ -64,7 +65,8 @@ def show_people() -> None:
             "A doubt is a reason to look, no more. Select a row, read the votes, and set them aside or leave them.",
             icon=":material/person_alert:",
         )
-    shown = when(people)[
+    rounded = people.round({"agreement": 2, "consistency": 2})  # of so few votes, more digits tell nothing
+    shown = when(rounded)[
         [
             *("name", "role", "status", "votes", "median_seconds", "agreement", "agreement_n", "doubts"),
             *("consistency", "repeats", "skipped", "undone", "created_at", "last_at"),
@@ -74,6 +76,7 @@ def show_people() -> None:
         shown,
         alt="Members with their votes and what stands against them",
         hide_index=True,
+        placeholder="",
         key="admin-members",
         on_select="rerun",
         selection_mode="single-row",
@@ -115,7 +118,11 @@ def show_member(member: pd.Series[Any]) -> None:
         st.subheader(tables.plain(member["name"]), anchor=False)
         facts = [f"{member['votes']:,} votes"]
         if pd.notna(member["agreement"]):
-            facts.append(f"agrees with others on {member['agreement']:.0%} of {member['agreement_n']:.0f}")
+            n = float(member["agreement_n"])
+            lower, upper = wilson(member["agreement"] * n, n)
+            facts.append(
+                f"agrees with others on {member['agreement']:.0%} ({lower:.0%} to {upper:.0%}) of {n:.0f} votes"
+            )
         st.caption(" · ".join(facts))
         if member["doubts"]:
             st.write("In doubt: " + tables.plain(member["doubts"]) + ".")
@@ -154,6 +161,7 @@ def show_member(member: pd.Series[Any]) -> None:
                 when(newest[columns]),
                 alt="The newest votes of this member",
                 hide_index=True,
+                placeholder="",
                 height=260,
                 column_config={"created_at": TIMES, "undone_at": TIMES},
             )
@@ -184,14 +192,14 @@ def show_invitations() -> None:
     open_ones = {int(row["campaign_id"]): str(row["name"]) for _, row in open_campaigns.iterrows()}
     choices: list[int | None] = [None, *open_ones]
     with st.form("invite"):
-        first, second = st.columns(2)
-        role = first.segmented_control("Role", access.ROLES, default="voter", required=True, key="invite-role")
-        campaign = second.selectbox(
+        role = st.segmented_control("Role", access.ROLES, default="voter", required=True, key="invite-role")
+        campaign = st.selectbox(
             "Campaign",
             choices,
             format_func=lambda key: open_ones[key] if key else "All open ones",
             key="invite-for",
         )
+        first, second = st.columns(2)
         days = first.number_input("Days until it expires", 1, MAX_DAYS, 14, key="invite-days")
         uses = second.number_input("People who may join by it", 1, MAX_PEOPLE, 1, key="invite-uses")
         note = st.text_input("Note", max_chars=200, placeholder="For whom it is", key="invite-note")
@@ -215,6 +223,7 @@ def show_invitations() -> None:
         shown,
         alt="Invitations and what became of them",
         hide_index=True,
+        placeholder="",
         key="admin-invitations",
         on_select="rerun",
         selection_mode="single-row",
@@ -262,6 +271,7 @@ def show_campaigns() -> None:
             shown[columns],
             alt="Campaigns with their votes",
             hide_index=True,
+            placeholder="",
             key="admin-campaigns",
             on_select="rerun",
             selection_mode="single-row",
@@ -318,20 +328,20 @@ def add_campaign() -> None:
     """The form of a new campaign."""
     datasets, models = reads_people.names()
     with st.form("campaign", border=False):
-        first, second = st.columns(2)
-        name = first.text_input("Name", max_chars=80, key="campaign-name")
-        mode = second.segmented_control(
+        mode = st.segmented_control(
             "What is voted on", list(MODES), format_func=MODES.__getitem__, default="queue", required=True,
             key="campaign-mode",
         )  # fmt: skip
+        first, second = st.columns(2, vertical_alignment="bottom")
+        name = first.text_input("Name", max_chars=80, key="campaign-name")
         chosen_sets = first.multiselect(
             "Datasets", datasets, placeholder="All", key="campaign-datasets", help="Of stored answers only."
         )
-        chosen_models = second.multiselect("Models", models, placeholder="All", key="campaign-models")
-        criterion = first.text_input(
+        criterion = second.text_input(
             "Criterion", "overall", max_chars=80, key="campaign-criterion", help="What makes an answer better."
         )
-        per_pair = second.number_input(
+        chosen_models = second.multiselect("Models", models, placeholder="All", key="campaign-models")
+        per_pair = st.number_input(
             "Votes on each pair of answers", 1, 100, 2, key="campaign-votes",
             help="With one, voters cannot be held against each other.",
         )  # fmt: skip

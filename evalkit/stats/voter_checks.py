@@ -209,7 +209,8 @@ def voter_checks(votes: pd.DataFrame, *, alpha: float = 0.05) -> list[VoterCheck
         consistency = _share(*_repeats(mine))
         doubts = []
         if test.doubtful:
-            doubts.append(f"{PATTERNS[test.pattern]} (e-value {min(test.e_value, 1e6):,.0f}, {test.n} votes)")
+            shown = "over a million" if test.e_value > 1e6 else f"{test.e_value:,.0f}"
+            doubts.append(f"{PATTERNS[test.pattern]} (e-value {shown}, {test.n} votes)")
         if len(times) >= TIMED_VOTES and median < FAST_SECONDS:
             doubts.append(f"takes {median:.1f} seconds a vote")
         if agreement.n and agreement.upper < floor:

@@ -124,14 +124,18 @@ class People:
         with database.said_plainly(self.ledger.url), self.ledger.engine.connect() as connection:
             return write_people.invitation_of(connection, token)
 
-    def check_invitation(self, token: str) -> None:
+    def check_invitation(self, token: str) -> Role:
         """Looks whether `redeem` would take a token, and changes nothing.
+
+        Returns:
+            The role that it gives.
 
         Raises:
             UserError: It is not known, expired, revoked, or used up.
         """
         with database.said_plainly(self.ledger.url), self.ledger.engine.connect() as connection:
-            write_people.check_invitation(connection, token)
+            role: Role = write_people.check_invitation(connection, token)["role"]
+            return role
 
     def redeem(self, token: str, name: str) -> Member:
         """Makes a new member by an invitation.
