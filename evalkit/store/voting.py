@@ -243,3 +243,32 @@ def invited_to(ledger: Ledger, invitation_id: int | None) -> int | None:
         return None
     with ledger.engine.connect() as connection:
         return connection.scalar(sa.select(Invitation.campaign_id).where(Invitation.id == invitation_id))
+
+
+def gold_votes(ledger: Ledger) -> dict[int, tuple[int, int]]:
+    """Counts how voters did on gold pairs, those where a metric gives one answer 1 and the other 0.
+
+    Returns:
+        By annotator id: standing votes for the right answer, and all on such pairs; a tie is not right.
+    """
+    battle = schema.Battle
+    query = (
+        sa.select(Ballot.annotator_id, Ballot.winner, battle.response_a_id, battle.response_b_id)
+        .join(battle, battle.id == Ballot.battle_id)
+        .where(Ballot.kind == "gold", Ballot.winner.is_not(None), Ballot.undone_at.is_(None))
+    )
+    with ledger.engine.connect() as connection:
+        rows: list[Any] = [row for row in connection.execute(query) if None not in (row[2], row[3])]
+    graded = verified(ledger, {response for row in rows for response in (row[2], row[3])})
+    found: dict[int, tuple[int, int]] = {}
+    for annotator_id, winner, a, b in rows:
+        first, second = graded.get(a, {}), graded.get(b, {})
+        known = {
+            "model_a" if first[what] >= 1 else "model_b"
+            for what in first.keys() & second.keys()
+            if max(first[what], second[what]) >= 1 and min(first[what], second[what]) <= 0
+        }
+        if len(known) == 1:  # where two metrics disagree, nothing is known
+            right, n = found.get(annotator_id, (0, 0))
+            found[annotator_id] = (right + (winner in known), n + 1)
+    return found

@@ -293,6 +293,8 @@ def test_gold_pairs_are_those_a_metric_decides(make: Callable[..., World]) -> No
     for pair in gold:
         assert pool.gold_winner(pair.battle.models, pair.battle.place) == "model_a"
         assert pool.names[pair.battle.models[0]] == "m0"
+    lefts = sum(pair.order == "ab" for pair in gold)  # all were voted left: right where m0 stood there
+    assert reads.gold_votes(world.ledger) == {queue.annotator_id: (lefts, len(gold))}
 
 
 def test_answers_that_failed_and_items_of_one_model_are_not_asked(tmp_path: Any, make: Callable[..., World]) -> None:
