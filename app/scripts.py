@@ -10,3 +10,9 @@ SCROLL_UP = tuple(
     for turn in (0, 1)
 )
 """Shows a new pair from its beginning."""
+
+SCROLL_TO_ANSWERS = tuple(
+    f"/* {turn} */ document.querySelector('.st-key-battle-last')?.scrollIntoView({{block: 'start', behavior: 'smooth'}})"
+    for turn in (0, 1)
+)
+"""Shows the newest turn of a battle."""

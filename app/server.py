@@ -25,7 +25,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from app import cookies
-from app.scripts import SCROLL_UP
+from app.scripts import SCROLL_TO_ANSWERS, SCROLL_UP
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def policy() -> str:
     a script.
     """
     page = (Path(st.__file__).parent / "static" / "index.html").read_text()
-    inline = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), *SCROLL_UP]
+    inline = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), *SCROLL_UP, *SCROLL_TO_ANSWERS]
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in inline]
     rules = {
         "default-src": "'self'",

@@ -7,6 +7,7 @@ import streamlit as st
 from app import access, answers, ballots
 from app.live import PROMPT_CHARS, TURNS, Desk
 from app.live_talk import Arena, Choice, Side, Talk
+from app.scripts import SCROLL_TO_ANSWERS
 from evalkit.errors import UserError
 from evalkit.store import live as store
 from evalkit.store import voting as reads
@@ -225,10 +226,9 @@ def page(arena: Arena, member: Member) -> None:
             st.fragment(show_last, run_every=REFRESH_SECONDS if talk.busy else None)(talk)
         if talk.choice is not None:
             show_names(talk)
-        shown = f"{talk.key[:12]} {len(talk.prompts)} {talk.choice is not None}"
-        script = "document.querySelector('.st-key-battle-last')?.scrollIntoView({block: 'start', behavior: 'smooth'})"
         if len(talk.prompts) > 1:
-            st.html(f"<script>/* {shown} */ {script}</script>", unsafe_allow_javascript=True)
+            turn = (len(talk.prompts) + (talk.choice is not None)) % 2
+            st.html(f"<script>{SCROLL_TO_ANSWERS[turn]}</script>", unsafe_allow_javascript=True)
     with st.bottom, st.container(key="battle-bar", gap="xsmall"):
         bar(arena, member, talk)
 

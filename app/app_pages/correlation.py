@@ -128,9 +128,8 @@ with left:
 
 with right:
     first, second = st.columns(2)
-    if st.session_state.get("across") not in (None, *names):
-        st.session_state["across"] = names[1]
-    across = first.selectbox("Across", names, index=1 if len(names) > 1 else 0, key="across", bind="query-params")
+    turned = [names[1], names[0], *names[2:]]  # its first is what is shown first; an index would fight with a click
+    across = first.selectbox("Across", turned, key="across", bind="query-params")
     up = second.selectbox("Up", names, key="up", bind="query-params")
     if across == up:
         st.caption("Choose two different kinds of evidence.")
@@ -151,7 +150,7 @@ with right:
         told = ", ".join(f"{name.capitalize()} {coefficient(pair, name)}" for name in METHODS)
         st.caption(tables.plain(f"{told} over {pair.n} models. Limits: {made}."))
         for warning in warnings:
-            st.caption(f":orange[{tables.plain(warning)}]")
+            st.markdown(f":small[:orange[{tables.plain(warning)}]]")
 
 counted = ", ".join(f"{name} {int(table[name].notna().sum())}" for name in names)
 st.caption(
