@@ -63,9 +63,9 @@ class Worker:
         consumer = self.queue.create_consumer(workers=self.workers, periodic=False, max_delay=ROUND_S)
         at_once = "one job" if self.workers == 1 else f"{self.workers} jobs"
         with self.place.at_work(), self.ledger:
+            self._listen()  # before any job starts, whose process would ignore SIGINT if this one did (in a script's &)
             consumer.start()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # huey's own would leave processes behind
-                signal.signal(number, self._on_signal)
+            self._listen()  # huey has put its own in place, which would leave processes behind
             self.say(f"Worker {os.getpid()} of {self.ledger.url}: {at_once} at a time. Ctrl-C stops it.")
             try:
                 while not self.stop.now.wait(ROUND_S):
@@ -75,6 +75,10 @@ class Worker:
                 self.stop.now.set()
                 consumer.stop(graceful=True)
         self.say("The worker has stopped.")
+
+    def _listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, *_: Any) -> None:
         if self.stop.now.is_set():
