@@ -13,6 +13,7 @@ from evalkit.errors import UserError
 from evalkit.stats.elo_scale import ELO
 from evalkit.stats.ranks import BoolArray, critical_value, two_sided_p
 from evalkit.stats.ratings import Ratings, bradley_terry
+from evalkit.stats.vote_plan import pair_variance, plan_votes
 from evalkit.stats.votes import Diagnosis, FloatArray, IntArray, VoteCounts
 
 LEVELS = ("pair", "family-wise")
@@ -77,17 +78,16 @@ def next_battles(
     needs ((c / |d|)^2 - 1 / SE^2) / (p (1 - p)) more if d stays as it is.
 
     The score of a pair says nothing of the other pairs that a vote on it informs, and near-equal models would take all
-    votes. So the battle proposed is the one with the greatest gain
+    votes. So the votes left are spread over the pairs such that most pairs can be expected to be told apart by them
+    (`evalkit.stats.vote_plan.plan_votes`), and those proposed are the n that the plan gives most: each goes to the pair
+    with the greatest planned / (2 proposed + 1) (Sainte-Lague's rule). The plan counts on `budget` votes, without one
+    on as many as the board has, and on n at least. Ask again after each batch: the plan is made for what is known then.
+    Where no pair can be told apart within the budget if its difference stays as it is, the unresolved pair with the
+    highest score is proposed, each proposal taken as voted on for the next: the information of a vote does not depend
+    on its outcome.
 
-        p (1 - p) / (1 + p (1 - p) SE^2) sum_q w_q cov(d, d_q)^2,    w_q = phi(c - t_q) t_q / (2 SE_q^2),
-
-    over the open pairs q (not resolved, and resolvable within `budget`): the rise of the expected number of resolved
-    pairs, as cov(d, d_q)^2 times the first factor is the fall of q's variance, and w_q the slope of
-    Phi(t_q - c) in it. Where no pair is open, the unresolved pair with the highest score is proposed.
-
-    Each proposal counts as voted on for the next one, since the information of a vote does not depend on its outcome:
-    so a batch for several voters spreads. Ties are broken, and the two answers' order is drawn, at random by the seed.
-    Models without a rating (new ones, or without a common opponent) come first, against the model with fewest votes.
+    Ties are broken, and the two answers' order is drawn, at random by the seed. Models without a rating (new ones, or
+    without a common opponent) come first, against the model with fewest votes.
 
     Args:
         board: Ratings, best those with a prior; or counts, which are rated with `prior="empirical-bayes"`.
@@ -118,16 +118,10 @@ def next_battles(
     state = _State(strength, covariance, critical, budget, rated.df)
     table = state.table(names)
     proposals = _first_meetings(rated, names, unrated, n, rng)
-    first = np.triu_indices(m, 1)
-    while len(proposals) < n:
-        gain = state.gain()[first]
-        if not gain.max(initial=0.0) > 0:
-            break
-        chosen = int(rng.choice(np.flatnonzero(gain >= gain.max() * (1.0 - 1e-9))))
-        i, j = int(first[0][chosen]), int(first[1][chosen])
+    horizon = max(float(rated.votes.sum()) / 2.0 if budget is None else budget, n)
+    for i, j in state.battles(n - len(proposals), horizon, rng):
         pair = (names[i], names[j])
         proposals.append(pair if rng.random() < 0.5 else pair[::-1])
-        state.add_vote(i, j)
     resolved = int(table["resolved"].sum())
     stop, reason = _stop(table, rated, placed, unrated, budget, width)
     words = f"{confidence:.0%} for each pair" if level == "pair" else f"{confidence:.0%} for all pairs together"
@@ -154,7 +148,7 @@ class _State:
     def __init__(
         self, strength: FloatArray, covariance: FloatArray, critical: float, budget: int | None, df: float
     ) -> None:
-        self.gap = np.abs(np.subtract.outer(strength, strength))
+        self.strength, self.gap = strength, np.abs(np.subtract.outer(strength, strength))
         p = special.expit(self.gap)
         self.information = p * (1.0 - p)
         self.covariance, self.critical, self.df = covariance, critical, df
@@ -164,10 +158,9 @@ class _State:
         np.fill_diagonal(self.open, False)
 
     def variance(self) -> FloatArray:
-        own = np.diag(self.covariance)
-        variance = np.maximum(own[:, None] + own - 2.0 * self.covariance, np.finfo(np.float64).tiny)
+        variance = np.maximum(pair_variance(self.covariance), np.finfo(np.float64).tiny)
         np.fill_diagonal(variance, np.inf)
-        return np.asarray(variance, dtype=np.float64)
+        return variance
 
     def statistic(self) -> FloatArray:
         return np.asarray(self.gap / np.sqrt(self.variance()), dtype=np.float64)
@@ -184,20 +177,24 @@ class _State:
         wrong = two_sided_p(self.statistic(), self.df) / 2.0
         return np.asarray(np.where(self.resolved, 0.0, wrong * error * self.information), dtype=np.float64)
 
-    def gain(self) -> FloatArray:
-        """Of one vote on each pair, shape (m, m); see `next_battles`."""
-        if not self.open.any():
-            return self.score()
-        variance, t = self.variance(), self.statistic()
-        # Far from the critical value the density underflows; relative to the greatest, none is lost that matters.
-        log_worth = np.where(self.open, -0.5 * (self.critical - t) ** 2, -np.inf)
-        worth = np.where(self.open, np.exp(log_worth - log_worth.max()) * t / (2.0 * variance), 0.0)
-        laplacian = np.diag(worth.sum(axis=1)) - worth
-        fall = self.covariance @ laplacian @ self.covariance
-        own = np.diag(fall)
-        fall = np.maximum(own[:, None] + own - 2.0 * fall, 0.0)
-        np.fill_diagonal(variance, 0.0)
-        return np.asarray(fall * self.information / (1.0 + self.information * variance), dtype=np.float64)
+    def battles(self, n: int, votes: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """The next n, of `votes` left; see `next_battles`."""
+        first, second = np.triu_indices(len(self.gap), 1)
+        planned = self.open.any()
+        if n > 0 and planned:
+            plan = plan_votes(self.strength, self.covariance, self.critical, self.resolved, votes)[first, second]
+        given = np.zeros(len(first))
+        chosen: list[tuple[int, int]] = []
+        while len(chosen) < n:
+            claim = plan / (2.0 * given + 1.0) if planned else self.score()[first, second]
+            if not claim.max(initial=0.0) > 0:
+                break
+            pair = int(rng.choice(np.flatnonzero(claim >= claim.max() * (1.0 - 1e-9))))
+            given[pair] += 1.0
+            chosen.append((int(first[pair]), int(second[pair])))
+            if not planned:
+                self.add_vote(*chosen[-1])
+        return chosen
 
     def add_vote(self, i: int, j: int) -> None:
         """One more vote between two models, whoever wins it."""

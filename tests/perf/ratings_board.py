@@ -77,7 +77,8 @@ PEERS: tuple[tuple[str, str, Callable[[pd.DataFrame], object], float], ...] = (
 def measure(votes: int, models: int) -> Iterator[Row]:
     """Our board on both kinds of text columns, then each peer that is installed, on the same votes.
 
-    A peer and our board take turns, so that a core that slows down for a while slows both.
+    A peer and our board take turns, so that a core that slows down for a while slows both; each on both kinds of text
+    columns, as some peers want one, some the other.
     """
     frame = simulate_votes(votes, models)
     objects = simulate_votes(votes, models, kind="object")
@@ -95,14 +96,14 @@ def measure(votes: int, models: int) -> Iterator[Row]:
             yield Row(label, None, note="left out: not installed")
             continue
         peer(frame.head(10_000))  # imports and compilers are not what is measured
-        ours, theirs = [], []
-        for _ in range(3 if votes <= 1_000_000 else 1):
-            theirs.append(cpu_seconds(partial(peer, frame), 1))
-            ours.append(cpu_seconds(partial(bradley_terry, frame), 3))
-        times = min(theirs) / min(ours)
-        yield Row(
-            label, min(theirs), note=f"{times:.0f} x ours, {min(ours):.3f} s in turns with it (goal {ratio:.0f} x)"
-        )
+        for text, table in (("Arrow strings", frame), ("Python objects", objects)):
+            ours, theirs = [], []
+            for _ in range(3 if votes <= 1_000_000 else 1):
+                theirs.append(cpu_seconds(partial(peer, table), 1))
+                ours.append(cpu_seconds(partial(bradley_terry, table), 3))
+            times = min(theirs) / min(ours)
+            note = f"{times:.0f} x ours, {min(ours):.3f} s in turns with it (goal {ratio:.0f} x)"
+            yield Row(f"{label}, {text}", min(theirs), note=note)
 
 
 def _has_jax() -> bool:

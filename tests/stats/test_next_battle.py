@@ -54,10 +54,10 @@ def test_votes_go_to_the_close_pair_and_it_is_resolved_as_foretold() -> None:
 
 def test_a_batch_spreads_and_repeats_with_its_seed() -> None:
     counts = count_votes(simulate(4, 60, (0.3, 0.2, 0.1, 0.0, -0.1, -0.2)))
-    one, two = next_battles(counts, n=12, seed=5), next_battles(counts, n=12, seed=5)
+    one, two = (next_battles(counts, n=12, budget=600, seed=5) for _ in range(2))
     assert one.proposals == two.proposals and len(one.proposals) == 12
     assert len({frozenset(pair) for pair in one.proposals}) >= 2
-    assert next_battles(counts, n=12, seed=6).proposals != one.proposals
+    assert next_battles(counts, n=12, budget=600, seed=6).proposals != one.proposals
 
 
 def test_cold_start_meets_every_model() -> None:
@@ -119,5 +119,5 @@ def test_one_model_has_no_battle() -> None:
 
 
 def test_it_saves_a_third_of_the_votes() -> None:
-    ratio, plain, ours, _, wrong = votes_saved(range(100, 104), 12, spread=1.2, votes=1500, batch=75, level="pair")
-    assert ratio <= GOAL and ours > plain and wrong <= 2
+    saved = votes_saved("ours", range(100, 102), 20, spread=1.2, votes=4000, batch=200, level="pair")
+    assert saved.ratio <= GOAL and saved.resolved >= saved.uniform and saved.wrong <= 2
