@@ -189,8 +189,8 @@ def _adapt(
     """
     from judges.adaptive import AdaptiveJury, Member
 
-    plan = jury.adaptive
-    assert plan is not None
+    plan, rule = jury.adaptive, jury.aggregation
+    assert plan is not None and rule != "mean"  # the plan's own checks
     if not fights:
         return
     codes: dict[int, int] = {}
@@ -202,17 +202,26 @@ def _adapt(
         for f in fights
     ]
     costs = _costs(judging, members, fights)
+    weights = _weights(judging, jury, members, criterion)
     policy = AdaptiveJury(
         pairs,
         [Member(member.name, cost, SAME_SAID) for member, cost in zip(members, costs, strict=True)],
         settled=plan.settled,
         budget=plan.budget,
+        rule=rule,
+        weights=[weights[member.name] for member in members] if weights else None,
         seed=judging.seed,
     )
+    for place, member in enumerate(members):
+        if member.model is None:  # a verifier asks nobody, so all that it says is known from the start
+            _ask(judging, policy, place, member, criterion, fights, range(len(fights)))
     _ask_in_rounds(judging, policy, members, criterion, fights, f"{jury.name} ({criterion})")
     ids = [judging.annotator(member) for member in members]
-    definition = {"kind": "jury", "aggregation": "adaptive", "members": sorted(ids), "settled": plan.settled}
-    annotator = judging.ledger.add_annotator("judge", jury.name, {**definition, "budget": plan.budget})
+    definition: dict[str, Any] = {"kind": "jury", "aggregation": rule, "members": sorted(ids)}
+    if weights is not None:
+        definition["weights"] = dict(weights)
+    asked = {"settled": plan.settled, "budget": plan.budget}
+    annotator = judging.ledger.add_annotator("judge", jury.name, {**definition, "adaptive": asked})
     rows = _settled(policy.verdicts(), fights, annotator, criterion, len(members))
     judging.ledger.add_verdicts(judging.run_id, rows, replace=True)
     for member in members:
@@ -235,19 +244,31 @@ def _ask_in_rounds(
     try:
         while judging.not_sent == kept_back and (asks := policy.next_asks(ASKS_IN_A_ROUND)):
             for place, member in enumerate(members):
-                wanted = [battle for battle, who in asks if who == place]
-                chosen = [fights[battle] for battle in wanted]
-                judging.compare(member, chosen)
-                annotators, ids = [judging.annotator(member)], [fight.battle_id for fight in chosen]
-                said, _ = labels.labels_of(judging.ledger, annotators, criterion, ids)
-                for battle, label_said in zip(wanted, said[:, 0].tolist(), strict=True):
-                    policy.tell(battle, place, min(label_said, 2))  # both_bad is a tie between two models
+                _ask(judging, policy, place, member, criterion, fights, [b for b, who in asks if who == place])
             if progress:
                 progress.advance(handle, len(asks))
     finally:
         engine.progress = progress
         if progress:
             progress.finish(handle)
+
+
+def _ask(
+    judging: Judging,
+    policy: AdaptiveJury,
+    place: int,
+    member: Judge,
+    criterion: str,
+    fights: Sequence[Fight],
+    wanted: Sequence[int],
+) -> None:
+    """Gets a member's verdicts on some battles, and tells the policy."""
+    chosen = [fights[battle] for battle in wanted]
+    judging.compare(member, chosen)
+    annotators, ids = [judging.annotator(member)], [fight.battle_id for fight in chosen]
+    said, _ = labels.labels_of(judging.ledger, annotators, criterion, ids)
+    for battle, label_said in zip(wanted, said[:, 0].tolist(), strict=True):
+        policy.tell(battle, place, min(label_said, 2))  # both_bad is a tie between two models
 
 
 def _costs(judging: Judging, members: Sequence[Judge], fights: Sequence[Fight]) -> list[float]:

@@ -204,8 +204,8 @@ class JuryPlan(Part):
         if _given(self, "truth") and (self.aggregation != "weighted" or self.weights is not None):
             raise ValueError("truth: only for the aggregation weighted without weights, which learns them from it")
         if self.adaptive is not None:
-            if _given(self, "aggregation"):
-                raise ValueError("adaptive: such a jury weighs its members by itself; leave aggregation out")
+            if self.aggregation == "mean":
+                raise ValueError("adaptive: such a jury has verdicts: aggregation majority, weighted or dawid-skene")
             if len(self.members) < 2:
                 raise ValueError("adaptive: needs two members or more to choose from")
         return self
