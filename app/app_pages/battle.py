@@ -165,7 +165,7 @@ def bar(arena: Arena, member: Member, talk: Talk | None) -> None:
                 st.button("Take the vote back", type="tertiary", on_click=desk().undo, args=(talk,))
         return
     if talk is not None:
-        with st.grid(4, gap="xsmall", wrap=False, min_column_width=60):
+        with st.grid(4, gap="xsmall", min_column_width=130):
             for choice, label, letter in KEYS:
                 st.button(
                     label,
