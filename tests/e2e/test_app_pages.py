@@ -24,8 +24,8 @@ SERIOUS = ("serious", "critical")
 STREAMLITS: Any = {
     "exclude": [
         ["[data-testid='stSidebarNav']"],
-        ["[data-testid='stButtonGroup'] [aria-checked='true']"],
-        ["[data-testid='stBaseButton-segmented_controlActive']"],
+        ["[data-testid='stButtonGroup'] [data-selected]"],
+        ["[data-testid='stButtonGroup'] [kind='segmented_controlActive']"],
         ["[role='tab'][aria-selected='true']"],
     ]
 }
