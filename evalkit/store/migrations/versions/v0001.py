@@ -380,12 +380,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("training_run_id", "metric", "step", name="pk_curve_point"),
         sqlite_with_rowid=False,
     )
-    op.create_index(
-        "uq_response_identity",
-        "response",
-        ["key_prefix", "model_id", "item_id"],
-        unique=True,
-    )
+    op.create_index("uq_response_identity", "response", ["key_prefix", "model_id", "item_id"], unique=True)
     op.create_index(
         "uq_battle_identity",
         "battle",
