@@ -16,20 +16,11 @@ from evalkit.jobs import queue
 from evalkit.jobs.tasks import KINDS
 from evalkit.store.write_training import WAITING, decide_gate
 
-ADAPTERS: dict[Adapter, str] = {
-    "lora": "LoRA",
-    "qlora": "QLoRA (4-bit)",
-    "full": "All weights",
-}
+ADAPTERS: dict[Adapter, str] = {"lora": "LoRA", "qlora": "QLoRA (4-bit)", "full": "All weights"}
 LIVE_SECONDS = 2.0
 RUNNING = "running"
 DECISIONS = {"accepted": ":green-badge[accepted]", "refused": ":red-badge[refused]", WAITING: ":orange-badge[waiting]"}
-CURVES = {
-    "loss": "Loss",
-    "grad_norm": "Gradient norm",
-    "reward": "Reward",
-    "kl": "Distance from the parent (KL)",
-}
+CURVES = {"loss": "Loss", "grad_norm": "Gradient norm", "reward": "Reward", "kl": "Distance from the parent (KL)"}
 number = st.column_config.NumberColumn
 
 st.title("Retrain")
