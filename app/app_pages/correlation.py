@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 import pandas as pd
 import streamlit as st
 
-from app import charts, reads, tables
+from app import charts, evidence, reads, tables
 
 METHODS = {"spearman": "Spearman (ranks)", "kendall": "Kendall (pairs)", "pearson": "Pearson (values)"}
 MIN_MODELS = 8
@@ -27,7 +27,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     where = st.container()
 
 with st.skeleton(height=60):
-    found = reads.columns(criterion)
+    found = evidence.columns(criterion)
 table = found.table
 names = [name for name in table.columns if name != "model" and table[name].notna().sum() > 1]
 if len(names) < 2:
@@ -43,7 +43,7 @@ if len(names) < 2:
 if len(names) > MOST:
     wanted = where.toggle(f"All {len(names)} columns", key="wide", bind="query-params")
     names = names if wanted else names[:MOST]
-reference = reads.PEOPLE if reads.PEOPLE in names else reads.JUDGES if reads.JUDGES in names else None
+reference = evidence.PEOPLE if evidence.PEOPLE in names else evidence.JUDGES if evidence.JUDGES in names else None
 kept = tuple(names)
 
 
@@ -58,7 +58,7 @@ def coefficient(row: Any, name: str = method) -> str:
 def matrix() -> tuple[pd.DataFrame, str]:
     """Both halves of the matrix, a row a cell; intervals are left to the scatter where they would take too long."""
     if len(names) * (len(names) - 1) / 2 * len(table) ** 2 <= WORK:
-        half, told, _ = reads.correlations(table, kept)
+        half, told, _ = evidence.correlations(table, kept)
     else:
         columns = table[names]
         value, many = columns.corr(cast(Literal["spearman"], method), min_periods=3), columns.notna().astype(int)
@@ -74,9 +74,9 @@ def matrix() -> tuple[pd.DataFrame, str]:
 
 def predicts() -> str:
     """What predicts human preference best here, in a sentence with its interval."""
-    if reference != reads.PEOPLE:
+    if reference != evidence.PEOPLE:
         return "No person has voted on these models, so nothing here says what people prefer."
-    pairs, _, _ = reads.correlations(table, kept, reference)
+    pairs, _, _ = evidence.correlations(table, kept, reference)
     pairs = pairs.dropna(subset=[method]).sort_values(method, ascending=False)
     if pairs.empty:
         return "No other kind of evidence is known for two of the models that people have voted on."
@@ -145,7 +145,7 @@ with right:
                 description=f"{up} against {across}, one point for each of {len(points)} models",
             )
         )  # fmt: skip
-        one, made, warnings = reads.correlations(table, (across, up))
+        one, made, warnings = evidence.correlations(table, (across, up))
         pair = next(tables.rows(one))
         told = ", ".join(f"{name.capitalize()} {coefficient(pair, name)}" for name in METHODS)
         st.caption(tables.plain(f"{told} over {pair.n} models. Limits: {made}."))
