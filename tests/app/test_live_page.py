@@ -49,7 +49,7 @@ def script(ledger: Ledger) -> Iterator[Script]:
 
 
 def opened() -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=30).run()
+    page = AppTest.from_file(PAGE, default_timeout=60).run()
     assert not page.exception
     return page
 
@@ -61,7 +61,7 @@ def send(page: AppTest, text: str) -> AppTest:
 
 def answered(page: AppTest) -> AppTest:
     """Runs the page as its fragment does, until both have answered or failed."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120  # a limit for a busy machine
     while any(":shimmer" in one.value or "before you" in one.value for one in page.caption):
         assert time.monotonic() < end
         time.sleep(0.05)
