@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-SECONDS = 60
+SECONDS = 180
 """How long to wait for anything: CI's machines are slow, and what comes sooner is not waited for."""
 
 
