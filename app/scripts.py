@@ -12,7 +12,6 @@ SCROLL_UP = tuple(
 """Shows a new pair from its beginning."""
 
 SCROLL_TO_ANSWERS = tuple(
-    f"/* {turn} */ document.querySelector('.st-key-battle-last')?.scrollIntoView({{block: 'start'}})"
-    for turn in (0, 1)
+    f"/* {turn} */ document.querySelector('.st-key-battle-last')?.scrollIntoView({{block: 'start'}})" for turn in (0, 1)
 )
 """Shows the newest turn of a battle."""
