@@ -44,7 +44,7 @@ def make_plan() -> None:
             "Slice",
             list(rows),
             format_func=lambda key: f"{rows[key]['slice']} · {rows[key]['model']}" if key in rows else str(key),
-            key="slice",
+            key="slice_id",  # not the name that the page of slices uses: that one is bound there
             bind="query-params",
         )
         row = rows[slice_id]

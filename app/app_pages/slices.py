@@ -100,7 +100,7 @@ def detail(row: pd.Series) -> None:
             st.metric("q-value", "–" if pd.isna(row["q_value"]) else f"{row['q_value']:.2g}")
             st.metric("Prompts", f"{row['train_items']} + {row['held_out_items']}", help="To train on + held out")
         if st.button("Retrain on this slice", type="primary", icon=":material/model_training:", key="to-retrain"):
-            st.switch_page("app_pages/retrain.py", query_params={"slice": str(row["slice_id"])})
+            st.switch_page("app_pages/retrain.py", query_params={"slice_id": str(row["slice_id"])})
     examples(int(row["slice_id"]))
 
 

@@ -67,7 +67,7 @@ def plan_of(page: AppTest, folder: Path) -> RetrainPlan:
 
 def test_the_form_makes_a_plan_that_can_be_read(world: World, tmp_path: Path) -> None:
     ledger, ids = world
-    page = opened(slice=str(ids["slice"]))
+    page = opened(slice_id=str(ids["slice"]))
     plan = plan_of(page, tmp_path)
     assert (plan.name, plan.slice, plan.method) == ("nested-json", "Nested JSON", "sft")
     assert plan.base.model == "embedded/smollm2-135m-instruct", "the model that fails is the one to train"
