@@ -1,6 +1,6 @@
 """Builds and validates the starter suite's data: `python -m benchmarks.starter.build` writes, `--check` only compares.
 
-Generated files (arithmetic in three languages, reasoning, structure) are made here from a fixed seed; the others are
+Generated files (arithmetic in three languages, formats, reasoning, structure, sums) are made here from a fixed seed; the others are
 written by hand in the JSONL itself and only validated.
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from benchmarks.starter import arithmetic, reasoning, structure
+from benchmarks.starter import arithmetic, formats, reasoning, structure
 from benchmarks.starter.dataset import DATA, read_items
 from benchmarks.starter.items import number, problems
 
@@ -24,8 +24,10 @@ def generated() -> dict[str, list[dict[str, Any]]]:
         "arithmetic": arithmetic.build("en", SEED),
         "arithmetic_de": arithmetic.build("de", SEED),
         "arithmetic_zh": arithmetic.build("zh", SEED),
+        "formats": formats.build(SEED),
         "reasoning": reasoning.build(SEED),
         "structure": structure.build(SEED),
+        "sums": formats.build_sums(SEED),
     }
     return {name: number(name, items) for name, items in files.items()}
 
