@@ -1,7 +1,7 @@
 """Builds and validates the starter suite's data: `python -m benchmarks.starter.build` writes, `--check` only compares.
 
-Generated files (arithmetic in three languages, formats, reasoning, structure, sums) are made here from a fixed seed; the others are
-written by hand in the JSONL itself and only validated.
+Generated files (arithmetic in three languages, formats, reasoning, structure, sums) are made here from a fixed seed;
+the others are written by hand in the JSONL itself and only validated.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     ),
     "Where does a {} live?": (
         "beaver camel cod crab crow dolphin donkey eagle falcon fox frog goat goose heron hyena kangaroo koala leopard "
-        "lizard mole moose octopus otter owl panda parrot penguin pigeon rabbit raccoon salmon seal shark sloth squirrel "
-        "swan tiger turtle",
+        "lizard mole moose octopus otter owl panda parrot penguin pigeon rabbit raccoon salmon seal shark sloth "
+        "squirrel swan tiger turtle",
         "lives where it finds food",
     ),
     "What does {} taste like?": (
-        "apricot basil butter cabbage caramel celery cheese cinnamon cocoa coconut coffee cucumber fennel garlic ginger "
-        "grapefruit hazelnut honey leek lentils liquorice mango melon mint mustard nutmeg olives onion paprika parsley "
-        "peanut pepper pumpkin radish rhubarb rice spinach vanilla",
+        "apricot basil butter cabbage caramel celery cheese cinnamon cocoa coconut coffee cucumber fennel garlic "
+        "ginger grapefruit hazelnut honey leek lentils liquorice mango melon mint mustard nutmeg olives onion "
+        "paprika parsley peanut pepper pumpkin radish rhubarb rice spinach vanilla",
         "has a taste of its own",
     ),
     "Why do people {}?": (
