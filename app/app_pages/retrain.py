@@ -8,13 +8,13 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from app import access, answers, ballots, charts, reads, retrain_plan, tables
+from app import access, answers, ballots, charts, reads, tables
 from app import reads_training as training
-from app.retrain_plan import METHODS, RECIPES, SOURCES, Adapter, RetrainPlan
 from evalkit.errors import UserError
 from evalkit.jobs import queue
 from evalkit.jobs.tasks import KINDS
 from evalkit.store.write_training import WAITING, decide_gate
+from trainers.plan import METHODS, RECIPES, SOURCES, TRAINABLE, Adapter, Recipe, RetrainPlan, to_yaml
 
 ADAPTERS: dict[Adapter, str] = {"lora": "LoRA", "qlora": "QLoRA (4-bit)", "full": "All weights"}
 LIVE_SECONDS = 2.0
@@ -69,7 +69,7 @@ def ask(row: Mapping[Any, Any], recipe_name: str) -> dict[str, Any]:
     """The fields of the plan that follow from no other choice."""
     recipe = RECIPES[recipe_name]
     models = training.models()
-    local = models[models["provider"].isin(retrain_plan.TRAINABLE)]
+    local = models[models["provider"].isin(TRAINABLE)]
     bases = list(dict.fromkeys(f"{one['provider']}/{one['name']}" for one in local.to_dict("records")))
     own = local.loc[local["model_id"] == row["model_id"]]
     usual = f"{own['provider'].iloc[0]}/{own['name'].iloc[0]}" if len(own) else None
@@ -127,7 +127,7 @@ def ask(row: Mapping[Any, Any], recipe_name: str) -> dict[str, Any]:
     return given
 
 
-def planned(row: Mapping[Any, Any], recipe: retrain_plan.Recipe, given: dict[str, Any], *, unique: bool) -> RetrainPlan:
+def planned(row: Mapping[Any, Any], recipe: Recipe, given: dict[str, Any], *, unique: bool) -> RetrainPlan:
     """Returns the plan that the form describes.
 
     Raises:
@@ -165,6 +165,7 @@ def material(slice_id: int, recipe_name: str) -> None:
     known = {
         "best_of_n": f"{have['checked']:,} prompts with a check; answers are drawn when the job runs",
         "teacher": f"{have['accepted']:,} prompts with an accepted answer already, of {have['checked']:,} with a check",
+        "new_prompts": "made when the job runs",
         "preferences": f"{have['preferences']:,} verdicts with a winner",
         "outcomes": f"{have['outcomes']:,} prompts with an answer that passes and one that fails",
         "prompts": f"{have['checked']:,} prompts with a check",
@@ -183,7 +184,7 @@ def material(slice_id: int, recipe_name: str) -> None:
 
 def offer(plan: RetrainPlan) -> None:
     """The plan as a file, and as a job where jobs of its kind can be run."""
-    text = retrain_plan.to_yaml(plan)
+    text = to_yaml(plan)
     with st.expander("The plan as a file", icon=":material/description:"):
         st.code(text, language="yaml")
     with st.container(horizontal=True):

@@ -15,11 +15,11 @@ import training_world
 from pydantic import ValidationError
 from streamlit.testing.v1 import AppTest
 
-from app.retrain_plan import FITS, RECIPES, RetrainPlan, to_yaml
 from evalkit.errors import UserError
 from evalkit.store import Ledger, frames_training
 from evalkit.store.write_training import decide_gate
 from evalkit.yaml_file import read_yaml
+from trainers.plan import FITS, RECIPES, RetrainPlan, to_yaml
 
 PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "retrain.py")
 World = tuple[Ledger, dict[str, int]]
@@ -72,7 +72,7 @@ def test_the_form_makes_a_plan_that_can_be_read(world: World, tmp_path: Path) ->
     assert (plan.name, plan.slice, plan.method) == ("nested-json", "Nested JSON", "sft")
     assert plan.base.model == "embedded/smollm2-135m-instruct", "the model that fails is the one to train"
     assert plan.gate.by_hand
-    assert [source.kind for source in plan.recipe.sources] == ["best_of_n", "contrast", "replay"]
+    assert [source.kind for source in plan.recipe.sources] == ["new_prompts", "contrast", "replay"]
     page.selectbox(key="recipe").select("preferences").run()
     page.number_input(key="rows").set_value(50).run()
     plan = plan_of(page, tmp_path)

@@ -1,6 +1,6 @@
 """The retrain plan: one YAML file that says how a failing slice becomes a better model (`evalkit retrain plan.yaml`).
 
-Nothing here needs Streamlit: the trainers read the same file.
+The dashboard writes such files, the trainers read them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from evalkit.plan import ModelPlan, Part, Positive
+from evalkit.plan import JudgePlan, ModelPlan, Part, Positive
+from trainers.rows import RowKind
 
 Method = Literal["sft", "cpt", "dpo", "ipo", "kto", "reward", "grpo", "rloo"]
 Adapter = Literal["lora", "qlora", "full"]
 Kind = Literal[
     "best_of_n", "teacher", "new_prompts", "preferences", "outcomes", "prompts", "domain_text", "replay", "contrast"
 ]
+Way = Literal["values", "constraints", "evolve", "backtranslate"]
+MergeMethod = Literal["linear", "slerp", "ties", "dare_linear", "dare_ties", "task_arithmetic"]
 Share = Annotated[float, Field(ge=0, le=1)]
 TRAINABLE = ("embedded", "hf")
 
@@ -49,8 +52,15 @@ class SourcePlan(Part):
     kind: Kind = Field(description="what the rows are made of")
     weight: float = Field(1.0, gt=0, description="share of the rows, in relation to the other sources")
     model: ModelPlan | None = Field(None, description="who answers: for teacher and new_prompts")
-    samples: Positive = Field(8, description="for best_of_n: answers drawn for each prompt")
-    path: str | None = Field(None, description="for domain_text: a file or folder of text")
+    samples: Positive = Field(8, description="for best_of_n and outcomes: answers drawn for each prompt")
+    ways: tuple[Way, ...] = Field(
+        ("values", "constraints"),
+        min_length=1,
+        description="for new_prompts, outcomes and prompts: how prompts are made; evolve and backtranslate ask `model`",
+    )
+    path: str | None = Field(
+        None, description="for domain_text, replay of raw text and the way backtranslate: a file or folder of text"
+    )
 
     @field_validator("model", mode="before")
     @classmethod
@@ -63,7 +73,40 @@ class SourcePlan(Part):
             raise ValueError("model: a source of kind teacher needs the model that answers")
         if self.kind == "domain_text" and self.path is None:
             raise ValueError("path: a source of kind domain_text needs the file or folder of the text")
+        if "backtranslate" in self.ways and self.path is None:
+            raise ValueError("path: the way backtranslate needs a file or folder of text")
         return self
+
+
+class FilterPlan(Part):
+    """Which rows are kept."""
+
+    min_words: int = Field(1, ge=0, description="words of the answer (of the prompt, where a row teaches none)")
+    max_words: Positive = Field(600, description="words of prompt and answer together")
+    languages: tuple[str, ...] = Field((), description="ISO codes such as en; by default any")
+    without: tuple[str, ...] = Field((), description="words that no row may have")
+    only_with: tuple[str, ...] = Field((), description="a row must have one of these words")
+    near_duplicate: float = Field(0.85, gt=0, le=1, description="MinHash similarity of word triples to be the same row")
+    judge: JudgePlan | None = Field(None, description="grades the answers that rows teach")
+    min_score: Share = Field(0.7, description="grade of the judge, as a share of its scale")
+
+    @model_validator(mode="after")
+    def _judge_grades(self) -> FilterPlan:
+        if self.judge is not None and self.judge.kind != "llm":
+            raise ValueError("judge: every answer is verified already where its prompt has a check; give an LLM judge")
+        return self
+
+
+class DecontaminationPlan(Part):
+    """When a row touches an item that measures."""
+
+    long_gram: Positive = Field(13, description="words in a row that a row may not share with an item")
+    short_gram: Positive = Field(8, description="words in a row of which a row may share a part with an item")
+    short_share: float = Field(0.5, gt=0, le=1, description="that part: share of the item's short n-grams")
+    boilerplate: Positive = Field(
+        10, description="an n-gram in so many items is a prompt's frame and counts for nothing"
+    )
+    similarity: float = Field(0.8, gt=0, le=1, description="cosine of the embeddings from which on it is a paraphrase")
 
 
 class RecipePlan(Part):
@@ -72,6 +115,16 @@ class RecipePlan(Part):
     sources: tuple[SourcePlan, ...] = Field(min_length=1, description="mixed by their weights")
     rows: Positive = Field(400, description="rows of the training set, at most")
     min_margin: float = Field(0.0, ge=0, description="pairs: the chosen answer is better by at least this much")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the rows that is kept to validate on")
+    max_tokens: Positive = Field(64, description="of an answer that is drawn for the set")
+    temperature: float = Field(0.8, ge=0, description="where several answers are drawn")
+    filters: FilterPlan = Field(default_factory=FilterPlan, description="which rows are kept")
+    decontamination: DecontaminationPlan = Field(
+        default_factory=DecontaminationPlan, description="when a row touches an item that measures"
+    )
+    allow_contaminated: str | None = Field(
+        None, min_length=1, description="the reason why rows that touch such items are kept; stored with the set"
+    )
 
 
 class TrainingBudget(Part):
@@ -80,6 +133,13 @@ class TrainingBudget(Part):
     minutes: float = Field(60, gt=0, description="of training, evaluation left out")
     dollars: float | None = Field(None, gt=0, description="for answers of endpoints")
     trials: Positive = Field(1, description="settings tried, judged on a validation split; 1 takes those given")
+
+
+class MergePlan(Part):
+    """The new model is merged with its parent, to win back what it forgot."""
+
+    method: MergeMethod = Field("linear", description="how")
+    weight: float = Field(0.5, gt=0, le=1, description="of the new model; its parent has the rest")
 
 
 class GatePlan(Part):
@@ -103,6 +163,7 @@ class RetrainPlan(Part):
     settings: dict[str, Any] = Field(
         default_factory=dict, description="in TRL's words: learning_rate, num_train_epochs, max_length ..."
     )
+    merge: MergePlan | None = Field(None, description="merge the new model with its parent; {} for the defaults")
     budget: TrainingBudget = Field(default_factory=TrainingBudget, description="limits")
     gate: GatePlan = Field(default_factory=GatePlan, description="what the new model must prove")
     seed: int = Field(0, description="of every draw")
@@ -139,6 +200,19 @@ FITS: dict[Method, frozenset[Kind]] = {
     "rloo": frozenset(("prompts",)),
 }
 """Which rows each method can train on."""
+ROWS_OF: dict[Method, RowKind] = {
+    "sft": "sft",
+    "cpt": "text",
+    "dpo": "preference",
+    "ipo": "preference",
+    "kto": "kto",
+    "reward": "preference",
+    "grpo": "grpo",
+    "rloo": "grpo",
+}
+"""The form of the rows that each method trains on."""
+GUARDS: frozenset[Kind] = frozenset(("replay", "contrast"))
+"""Sources against forgetting and leaking: they keep their share where the others give fewer rows than asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +232,13 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
+    "new_prompts": Recipe(
+        "New prompts, checked answers",
+        "New prompts of the kind that failed, each with an answer that its check accepts. Contrast and replay rows "
+        "keep the rest.",
+        (("new_prompts", 0.5), ("contrast", 0.25), ("replay", 0.25)),
+        ("sft",),
+    ),
     "best_of_n": Recipe(
         "Own answers, checked",
         "The model answers several times and learns what the check accepts. Contrast and replay rows keep the rest.",
