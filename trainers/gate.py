@@ -46,7 +46,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class GateTest:
     """One line of the evidence; `difference` is candidate less parent.
 
     Attributes:
@@ -85,7 +85,7 @@ class Verdict:
     """
 
     decision: Decision
-    tests: tuple[Test, ...]
+    tests: tuple[GateTest, ...]
     reason: str
     advice: str
 
@@ -136,18 +136,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _with(test: Test, **changed: Any) -> Test:
-    return Test(**{**asdict(test), **changed})
+def _with(test: GateTest, **changed: Any) -> GateTest:
+    return GateTest(**{**asdict(test), **changed})
 
 
-def _test(measure: Measure) -> Test:
+def _test(measure: Measure) -> GateTest:
     both = np.isfinite(measure.parent) & np.isfinite(measure.candidate)
     old, new = measure.parent[both], measure.candidate[both]
     n, missing = int(both.sum()), int((~both).sum())
     head = (measure.name, measure.kind, measure.metric, n, missing)
     judged = measure.kind == "improvement" or measure.margin is not None
     if n < 2:
-        return Test(*head, None, None, None, None, None, measure.margin, None, False if judged else None, None)
+        return GateTest(*head, None, None, None, None, None, measure.margin, None, False if judged else None, None)
     codes = None if measure.clusters is None else np.asarray(measure.clusters)[both]
     alike = codes is not None and len(np.unique(codes)) < n
     binary = bool(np.isin(old, (0, 1)).all() and np.isin(new, (0, 1)).all())
@@ -160,7 +160,7 @@ def _test(measure: Measure) -> Test:
     smallest = (critical_value(1 - 2 * alpha, float("inf")) + POWER_Z) * deviation
     passed = lower > 0 if measure.kind == "improvement" else None  # the others are decided together
     p_value = found_p if judged else None
-    return Test(*head, float(old.mean()), float(new.mean()), difference, lower, upper, measure.margin, p_value, passed,
+    return GateTest(*head, float(old.mean()), float(new.mean()), difference, lower, upper, measure.margin, p_value, passed,
                 smallest)  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def _means(change: FloatArray, codes: NDArray[Any] | None, measure: Measure) -> 
     return mean.lower, mean.upper, float(stdtr(mean.df, -t)), mean.se
 
 
-def _refusal(failed: Sequence[Test], improved: bool) -> str:
+def _refusal(failed: Sequence[GateTest], improved: bool) -> str:
     if not improved:
         return "Refused: nothing was measured that the candidate should do better."
     said = [_why(test) for test in failed[:3]]
@@ -191,7 +191,7 @@ def _refusal(failed: Sequence[Test], improved: bool) -> str:
     return f"Refused: {'; '.join(said)}{more}."
 
 
-def _why(test: Test) -> str:
+def _why(test: GateTest) -> str:
     if test.difference is None:
         return f"{test.name} was not measured on both ({test.n} items with both values, {test.missing} without)"
     change = f"{test.parent:.2f} to {test.candidate:.2f} [{test.lower:+.2f}, {test.upper:+.2f}]"
@@ -202,14 +202,14 @@ def _why(test: Test) -> str:
     return f"{test.name}: {test.n} items cannot rule out a fall by {test.margin:g}, {change}"
 
 
-def fell(test: Test) -> bool:
+def fell(test: GateTest) -> bool:
     """Tells whether a test that did not pass shows a fall, rather than that there were too few items to know."""
     if test.difference is None or test.upper is None or test.margin is None:
         return False
     return test.upper < 0 or test.difference <= -test.margin
 
 
-def _advice(failed: Sequence[Test], measures: Sequence[Measure], tests: Sequence[Test]) -> str:
+def _advice(failed: Sequence[GateTest], measures: Sequence[Measure], tests: Sequence[GateTest]) -> str:
     said = []
     if any(t.kind == "improvement" for t in failed):
         said.append("Train on more rows, longer, or with another recipe: the held-out slice did not clearly improve.")

@@ -21,7 +21,7 @@ FORMS: Mapping[str, Callable[[str], bool]] = {
     "a bare number": lambda text: NUMBER.fullmatch(text) is not None,
     "one word": lambda text: len(text.split()) == 1,
     "a list": lambda text: bullets(text) >= 2,
-    "in quotation marks": lambda text: len(text) > 2 and text[0] in "\"“„«" and text[-1] in "\"”“»",
+    "in quotation marks": lambda text: len(text) > 2 and text[0] in '"“„«' and text[-1] in '"”“»',
     "one sentence": lambda text: sentences(text) == 1,
 }
 
