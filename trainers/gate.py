@@ -160,8 +160,8 @@ def _test(measure: Measure) -> GateTest:
     smallest = (critical_value(1 - 2 * alpha, float("inf")) + POWER_Z) * deviation
     passed = lower > 0 if measure.kind == "improvement" else None  # the others are decided together
     p_value = found_p if judged else None
-    return GateTest(*head, float(old.mean()), float(new.mean()), difference, lower, upper, measure.margin, p_value, passed,
-                smallest)  # fmt: skip
+    means = (float(old.mean()), float(new.mean()), difference)
+    return GateTest(*head, *means, lower, upper, measure.margin, p_value, passed, smallest)
 
 
 def _shares(old: FloatArray, new: FloatArray, measure: Measure) -> tuple[float, float, float, float]:
