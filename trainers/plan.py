@@ -6,11 +6,13 @@ The dashboard writes such files, the trainers read them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from evalkit.plan import JudgePlan, ModelPlan, Part, Positive
+from trainers.gate_plan import GatePlan
 from trainers.rows import RowKind
 
 Method = Literal["sft", "cpt", "dpo", "ipo", "kto", "reward", "grpo", "rloo"]
@@ -142,21 +144,9 @@ class MergePlan(Part):
     weight: float = Field(0.5, gt=0, le=1, description="of the new model; its parent has the rest")
 
 
-class GatePlan(Part):
-    """What the new model must prove."""
+class RetrainSettings(Part):
+    """How a slice is retrained on, whichever slice it is."""
 
-    margin: Share = Field(0.03, description="nothing else may fall by more than this share")
-    regression: tuple[str, ...] = Field((), description="datasets that guard the rest; by default all of the run")
-    by_hand: bool = Field(False, description="the evidence is gathered, and a person decides in the dashboard")
-
-
-class RetrainPlan(Part):
-    """From a failing slice to a model that must pass the gate."""
-
-    name: str = Field(description="what runs, training sets and the new model are called")
-    store: str = Field("evalkit.db", description="ledger: a file, or a database URL")
-    slice: int | str = Field(description="the slice's name, or its id where two have the same name")
-    base: ModelPlan = Field(description="the model to train: embedded/NAME or hf/HUB_ID_OR_FOLDER")
     recipe: RecipePlan = Field(description="what it trains on")
     method: Method = Field("sft", description="how it trains")
     adapter: Adapter = Field("lora", description="which weights: low-rank ones beside the model's, or all")
@@ -168,23 +158,36 @@ class RetrainPlan(Part):
     gate: GatePlan = Field(default_factory=GatePlan, description="what the new model must prove")
     seed: int = Field(0, description="of every draw")
 
-    @field_validator("base", mode="before")
-    @classmethod
-    def _short_base(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
-
     @model_validator(mode="after")
-    def _fits_together(self) -> RetrainPlan:
-        if self.base.model.partition("/")[0] not in TRAINABLE:
-            raise ValueError(
-                f"base: only local models can be trained (embedded/NAME, hf/NAME), not {self.base.model!r}"
-            )
+    def _trains_on_its_sources(self) -> Self:
         kinds = {source.kind for source in self.recipe.sources}
         wrong = sorted(kinds - FITS[self.method])
         if wrong:
             allowed = ", ".join(sorted(FITS[self.method]))
             raise ValueError(f"recipe: the method {self.method} cannot train on {wrong[0]!r}; it takes {allowed}")
         return self
+
+
+class RetrainPlan(RetrainSettings):
+    """From a failing slice to a model that must pass the gate."""
+
+    name: str = Field(description="what runs, training sets and the new model are called")
+    store: str = Field("evalkit.db", description="ledger: a file, or a database URL")
+    slice: int | str = Field(description="the slice's name, or its id where two have the same name")
+    base: ModelPlan = Field(description="the model to train: embedded/NAME or hf/HUB_ID_OR_FOLDER")
+    output: Path | None = Field(None, description="folder of the new model; by default models/NAME beside the ledger")
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _short_base(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @field_validator("base")
+    @classmethod
+    def _trainable(cls, value: ModelPlan) -> ModelPlan:
+        if value.model.partition("/")[0] not in TRAINABLE:
+            raise ValueError(f"only local models can be trained (embedded/NAME, hf/NAME), not {value.model!r}")
+        return value
 
 
 _SHOWN: frozenset[Kind] = frozenset(("best_of_n", "teacher", "new_prompts", "replay", "contrast"))
@@ -277,4 +280,5 @@ def to_yaml(plan: RetrainPlan) -> str:
     import yaml
 
     told = plan.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump({**told, "method": plan.method}, sort_keys=False, allow_unicode=True)
+    first = {key: told[key] for key in ("name", "store", "slice", "base") if key in told}
+    return yaml.safe_dump({**first, **told, "method": plan.method}, sort_keys=False, allow_unicode=True)

@@ -122,7 +122,7 @@ def test_every_recipe_fits_each_of_its_methods(name: str, tmp_path: Path) -> Non
         ({"method": "dpo"}, "cannot train on 'best_of_n'"),
         ({"recipe": {"sources": [{"kind": "teacher"}]}}, "needs the model that answers"),
         ({"recipe": {"sources": []}}, "at least 1 item"),
-        ({"gate": {"margin": 2}}, "less than or equal to 1"),
+        ({"gate": {"margin": 2}}, "less than 1"),
         ({"sliec": "x"}, "Extra inputs"),
     ],
 )
