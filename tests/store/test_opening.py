@@ -96,18 +96,19 @@ def test_upgrade_runs_the_missing_versions_in_one_transaction(
     Ledger.open(url).close()
     folder = tmp_path / "migrations"
     shutil.copytree(Path(migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    step = folder / "versions" / "v0002.py"
-    head = "from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = '0002', '0001'\n\n"
+    before, after = schema.VERSION, f"{int(schema.VERSION) + 1:04d}"
+    step = folder / "versions" / f"v{after}.py"
+    head = f"from alembic import op\nimport sqlalchemy as sa\nrevision, down_revision = '{after}', '{before}'\n\n"
     body = "def upgrade():\n    op.add_column('run', sa.Column('note', sa.Text()))\n"
     step.write_text(head + body + "    op.execute('SELECT * FROM no_such_table')\n")
     monkeypatch.setattr(migrations, "__file__", str(folder / "__init__.py"))
-    monkeypatch.setattr(schema, "VERSION", "0002")
+    monkeypatch.setattr(schema, "VERSION", after)
     with pytest.raises((UserError, sa.exc.DBAPIError)):
         upgrade(url)
-    assert "older version 0001" in said(url)
+    assert f"older version {before}" in said(url)
     step.write_text(head + body)
     shutil.rmtree(folder / "versions" / "__pycache__", ignore_errors=True)
-    assert upgrade(url) == ("0001", "0002")
+    assert upgrade(url) == (before, after)
     with Ledger.open(url) as ledger:
         assert "note" in [column["name"] for column in sa.inspect(ledger.engine).get_columns("run")]
 

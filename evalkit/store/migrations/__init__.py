@@ -1,6 +1,6 @@
 """Versions of the ledger: how an empty or older database becomes one of today.
 
-A new version is a new module in `versions` (revision "0002", down_revision "0001") and a new `schema.VERSION`.
+A new version is a new module in `versions` (revision "0003", down_revision "0002") and a new `schema.VERSION`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from evalkit.errors import UserError
-from evalkit.store import database, schema, schema_app
+from evalkit.store import database, schema, schema_training
 
 
 def upgrade(url: str) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def create(engine: sa.Engine, where: str) -> None:
     """
     with database.transaction(engine, threading.Lock(), where) as connection:
         if database.found_version(connection, where) is None:  # else another process was quicker
-            schema_app.Base.metadata.create_all(connection, checkfirst=False)
+            schema_training.Base.metadata.create_all(connection, checkfirst=False)
             column = "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
             connection.exec_driver_sql(f"CREATE TABLE alembic_version ({column})")
             connection.exec_driver_sql(f"INSERT INTO alembic_version (version_num) VALUES ('{schema.VERSION}')")
