@@ -115,21 +115,13 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
         UserError: There is no such run.
     """
     table = scores or score_table(ledger, run_id)
-    tasks, left_out = {}, []
-    for task in table.tasks:
-        values = [c.value for c in table.cells if c.main and c.task == task.name and c.value is not None]
-        if task.source.startswith("group of "):
-            continue  # its members' answers are counted under their own names
-        if task.higher_is_better and all(0 <= value <= 1 for value in values):
-            tasks[task.dataset_id] = (task.name, task.metric)
-        else:
-            left_out.append(f"{task.name}: {task.metric} has no line between right and wrong")
+    tasks, left_out = passable(table)
     with ledger.engine.connect() as connection:
         run = run_row(connection, run_id)
         names = run_models(connection, run_id)
         graded_by = graders(connection, tasks)
         left_out += [f"{name}: no answer was graded" for key, (name, _) in tasks.items() if key not in graded_by]
-        graded = _graded(run_id, graded_by)
+        graded = graded_answers(run_id, graded_by)
         counts, ungraded = _count(connection, graded, tasks)
         cells = sa.select(RunCell.model_id, sa.func.sum(RunCell.errors)).join(Dataset, Dataset.id == RunCell.dataset_id)
         cells = cells.where(RunCell.run_id == run_id, Dataset.n > 0).group_by(RunCell.model_id)
@@ -158,6 +150,20 @@ def failures(ledger: Ledger, run_id: int, k: int = 3, *, scores: ScoreTable | No
     return Failures(tuple(found), definition, tuple(left_out))
 
 
+def passable(table: ScoreTable) -> tuple[dict[int, tuple[str, str]], list[str]]:
+    """Returns the tasks whose main metric says right or wrong, by dataset (name, metric), and why others are not."""
+    tasks, left_out = {}, []
+    for task in table.tasks:
+        values = [c.value for c in table.cells if c.main and c.task == task.name and c.value is not None]
+        if task.source.startswith("group of "):
+            continue  # its members' answers are counted under their own names
+        if task.higher_is_better and all(0 <= value <= 1 for value in values):
+            tasks[task.dataset_id] = (task.name, task.metric)
+        else:
+            left_out.append(f"{task.name}: {task.metric} has no line between right and wrong")
+    return tasks, left_out
+
+
 def graders(connection: sa.Connection, tasks: Mapping[int, tuple[str, str]]) -> dict[int, int]:
     """Returns who graded each dataset's main metric: the newest grader named after task and metric."""
     names = {f"{name} {metric}": key for key, (name, metric) in tasks.items()}
@@ -166,8 +172,8 @@ def graders(connection: sa.Connection, tasks: Mapping[int, tuple[str, str]]) -> 
     return {names[name]: annotator_id for name, annotator_id in found}
 
 
-def _graded(run_id: int, graders: Mapping[int, int]) -> sa.Select[Any]:
-    """Selects a run's answers with the grade of their task's main metric."""
+def graded_answers(run_id: int, graders: Mapping[int, int]) -> sa.Select[Any]:
+    """Selects a run's answers with the grade of their task's main metric, by who graded each dataset."""
     if not graders:
         annotator: sa.ColumnElement[int] = sa.literal(0)
     else:

@@ -28,36 +28,18 @@ _BLOCK = 2048
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\d+(?:[.,]\d+)*|[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
-_NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_NUMBER = {word: str(number) for number, word in enumerate(_NUMBERS)}
+_NUMBER = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+}
 
 Gram = tuple[str, ...]
 
 
 def words(text: str) -> list[str]:
-    """Returns a text's words in lower case; number words up to twenty as digits, single Chinese signs as words."""
+    """Returns a text's words in lower case; number words up to twelve as digits, single Chinese signs as words."""
     return [_NUMBER.get(word, word) for word in _WORD.findall(text.lower())]
 
 
