@@ -8,26 +8,11 @@ from typing import Any
 from evalkit.store import GradeRow, VerdictRow
 from evalkit.store.rows import Winner
 from evalkit.verify import Check, verify
+from evalkit.verify.spec import spec_of
 from judges.fight import Case, Fight
 
 DEFINITION: Mapping[str, Any] = {"kind": "verifier", "version": 1}
 CRITERION = "overall"
-
-
-def spec_of(reference: Any, turn: int = 1) -> Mapping[str, Any] | None:
-    """Returns an item's verifier spec: its reference's `verify`, or its benchmark document's; None if it has none.
-
-    Args:
-        reference: An item's.
-        turn: Of a conversation, from 1, where `verify` is a list with a spec (or null) for each turn.
-    """
-    if not isinstance(reference, Mapping):
-        return None
-    doc = reference.get("doc")
-    spec = reference.get("verify") or (doc.get("verify") if isinstance(doc, Mapping) else None)
-    if isinstance(spec, list):
-        spec = spec[turn - 1] if turn <= len(spec) else None
-    return spec if isinstance(spec, Mapping) else None
 
 
 class Verifier:

@@ -18,6 +18,8 @@ from evalkit.store.writing import chunks
 
 PROBES = "judge probes"
 """The dataset of the probes (`judges.probes`): their answers and battles are for them alone."""
+TRAINING_PROMPTS = "training prompts"
+"""The name of the datasets of prompts that were made for training sets (`trainers`): nothing is measured on them."""
 PROBE = "probe:"
 """What the criteria of their verdicts and grades begin with."""
 
@@ -129,8 +131,8 @@ def judges_answers() -> sa.CompoundSelect[int]:
 
 
 def _probes() -> sa.Select[int]:
-    """Returns a query of the ids of the items of probes."""
-    datasets = sa.select(schema.Dataset.id).where(schema.Dataset.name == PROBES)
+    """Returns a query of the ids of items that measure no model: of probes, and made for training sets."""
+    datasets = sa.select(schema.Dataset.id).where(schema.Dataset.name.in_((PROBES, TRAINING_PROMPTS)))
     return sa.select(schema.DatasetItem.item_id).where(schema.DatasetItem.dataset_id.in_(datasets))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -11,7 +11,8 @@ from evalkit.errors import UserError
 from evalkit.models.base import sha256
 from evalkit.store.database import now, storable
 from evalkit.store.ledger import Ledger
-from evalkit.store.schema import Gate
+from evalkit.store.schema import Gate, ModelParent, TrainingRow, TrainingRun, TrainingSet
+from evalkit.store.writing import insert_new, next_id
 
 WAITING = "waiting"
 """The decision of a gate that leaves it to a person."""
@@ -64,3 +65,78 @@ def add_gate(
         row = {"hash": key, "run_id": run_id, "candidate_id": candidate_id, "parent_id": parent_id,
                "decision": decision, "evidence": dict(evidence), "created_at": now()}  # fmt: skip
         return int(connection.execute(sa.insert(Gate).values(row).returning(Gate.id)).scalar_one())
+
+
+def add_parents(ledger: Ledger, model_id: int, parent_ids: Sequence[int], relation: str) -> None:
+    """Stores which models a model was made from; what is known already stays.
+
+    Args:
+        relation: trained_from or merged_from.
+    """
+    rows = [
+        {"model_id": model_id, "parent_id": parent_id, "relation": relation}
+        for parent_id in dict.fromkeys(parent_ids)
+        if parent_id != model_id  # a merge that gave back the very weights of one that has its name
+    ]
+    with ledger.write() as connection:
+        insert_new(connection, ModelParent, rows)
+
+
+def add_merge(ledger: Ledger, model_id: int, parent_id: int, config: Mapping[str, Any], checkpoint: str) -> None:
+    """Stores a finished merge as a training run without a training set; one that was stored takes its new place.
+
+    Args:
+        parent_id: The base, or the first model.
+        config: The merge's YAML as data, and its seed.
+        checkpoint: Folder.
+    """
+    key = sha256({"parent": parent_id, "training_set": None, "method": "merge", "config": config, "model": model_id})
+    row = {"hash": key, "training_set_id": None, "parent_id": parent_id, "model_id": model_id, "method": "merge",
+           "config": dict(config), "status": "done", "checkpoint": checkpoint, "message": "", "created_at": now(),
+           "finished_at": now()}  # fmt: skip
+    with ledger.write() as connection:
+        known = connection.scalar(sa.select(TrainingRun.id).where(TrainingRun.hash == key))
+        if known is None:
+            connection.execute(sa.insert(TrainingRun).values(row))
+        else:
+            connection.execute(sa.update(TrainingRun).where(TrainingRun.id == known).values(checkpoint=checkpoint))
+
+
+def add_training_set(
+    ledger: Ledger,
+    name: str,
+    slice_id: int | None,
+    recipe: Mapping[str, Any],
+    rows: Sequence[tuple[int | None, Mapping[str, Any], Mapping[str, Any]]],
+) -> int:
+    """Stores a training set; the same rows for the same slice under the same name are the set that is there.
+
+    Args:
+        name: What tables call it.
+        slice_id: It was made for.
+        recipe: How; see `evalkit.store.frames_training`.
+        rows: (item id or None, provenance, content), in the set's order.
+
+    Returns:
+        The set's id.
+    """
+    contents = [content for _, _, content in rows]
+    key = sha256({"name": name, "slice": slice_id, "rows": contents, "key": recipe.get("key")})
+    with ledger.write() as connection:
+        known = connection.scalar(sa.select(TrainingSet.id).where(TrainingSet.hash == key))
+        if known is not None:
+            return known
+        set_id = next_id(connection, TrainingSet)
+        about = {"id": set_id, "hash": key, "name": name, "slice_id": slice_id, "recipe": dict(recipe),
+                 "n": len(rows), "created_at": now()}  # fmt: skip
+        connection.execute(sa.insert(TrainingSet).values(about))
+        insert_new(
+            connection,
+            TrainingRow,
+            [
+                {"training_set_id": set_id, "position": place, "item_id": item_id, "provenance": dict(told),
+                 "content": dict(content)}
+                for place, (item_id, told, content) in enumerate(rows)
+            ],
+        )  # fmt: skip
+        return set_id

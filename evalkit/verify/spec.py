@@ -35,6 +35,22 @@ class Check:
     reason: str
 
 
+def spec_of(reference: Any, turn: int = 1) -> Mapping[str, Any] | None:
+    """Returns an item's verifier spec: its reference's `verify`, or its benchmark document's; None if it has none.
+
+    Args:
+        reference: An item's.
+        turn: Of a conversation, from 1, where `verify` is a list with a spec (or null) for each turn.
+    """
+    if not isinstance(reference, Mapping):
+        return None
+    doc = reference.get("doc")
+    spec = reference.get("verify") or (doc.get("verify") if isinstance(doc, Mapping) else None)
+    if isinstance(spec, list):
+        spec = spec[turn - 1] if turn <= len(spec) else None
+    return spec if isinstance(spec, Mapping) else None
+
+
 def verdict(passed: bool, reason: str) -> Check:
     """Return the Check of a verifier that knows only right and wrong."""
     return Check(passed, float(passed), reason)

@@ -335,7 +335,8 @@ def _write_parquet(path: Path, columns: Columns, pages: Iterable[Sequence[Sequen
     import pyarrow.parquet
 
     message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), list: pyarrow.list_(message)}
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    kinds[list] = pyarrow.list_(message)
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:

@@ -1,0 +1,270 @@
+"""Decontamination: which rows of a training set touch an item that measures models.
+
+Three rules, after GPT-3 (13-grams, frequent ones left out) and PaLM (a share of 8-grams), and one for paraphrases:
+
+- long n-gram: the row holds 13 words in a row of the item, numbers as they are or each of them masked. Masked, a long
+  text with other numbers counts; a short question does not, for there the numbers are the question.
+- short n-grams: the row holds at least half of the item's 8-grams. An item of fewer words must be in it as a whole.
+- paraphrase: the embeddings of the two prompts are close, and the row has the item's numbers and most of its names.
+
+Numbers are the same however they are written, as digits or in words (see `trainers.words`). An n-gram counts for
+nothing if it stands in many items (a prompt's frame) or in an item of the training half, which trainers may know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from evalkit.errors import UserError
+from evalkit.store import Ledger
+from evalkit.store.training import EvalItem, eval_items
+from trainers.plan import DecontaminationPlan
+from trainers.rows import Row, prompt_of, text_of
+from trainers.words import NUMBER, masked, names, numbers, tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rule = Literal["long n-gram", "short n-grams", "whole item", "paraphrase"]
+Words = Sequence[str]
+FRAME = 5
+"""Words in a row by which frames are found and cut out before texts are embedded."""
+SHORTEST = 4
+"""An item of fewer words is a leak only if a prompt is just that item."""
+MASKED_NUMBERS = 3
+"""So many masked numbers a long n-gram may have: with more it is a form, not a text."""
+BLOCK = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A row that touches an item.
+
+    Attributes:
+        row: Its place among those given.
+        value: The cosine, or the share of the item's n-grams that the row holds.
+        held_out: Whether the item is of the held-out half.
+    """
+
+    row: int
+    item_id: int
+    rule: Rule
+    value: float
+    held_out: bool
+
+
+def find_leaks(
+    rows: Sequence[Row], items: Sequence[EvalItem], settings: DecontaminationPlan | None = None
+) -> list[Leak]:
+    """Finds the rows that touch an item.
+
+    Args:
+        rows: Of a training set.
+        items: All that measure models; those of the training half are known to trainers, and no leak.
+        settings: Lengths and thresholds.
+
+    Returns:
+        One leak for each row that has any: held-out items first, then the rule as listed above.
+    """
+    settings = settings or DecontaminationPlan()
+    if not rows or not items:
+        return []
+    words = [tokens(item.text) for item in items]
+    asked = [tokens(prompt_of(row)) for row in rows]
+    found: dict[int, Leak] = {}
+    for leak in (*_by_grams(rows, asked, items, words, settings), *_by_meaning(rows, asked, items, words, settings)):
+        first = found.get(leak.row)
+        if first is None or (leak.held_out and not first.held_out):
+            found[leak.row] = leak
+    return [found[place] for place in sorted(found)]
+
+
+def ensure_clean(ledger: Ledger, rows: Sequence[Row], settings: DecontaminationPlan, reason: str | None) -> int:
+    """Refuses to train on rows that touch an item, of the ledger as it is now, unless a reason is given.
+
+    Returns:
+        How many rows touch one; only ever above 0 with a reason.
+
+    Raises:
+        UserError: Rows touch an item.
+    """
+    leaks = find_leaks(rows, eval_items(ledger), settings)
+    if leaks and not reason:
+        one = leaks[0]
+        raise UserError(
+            f"{len(leaks)} of {len(rows)} rows touch items that models are evaluated on (row {one.row}: {one.rule}, "
+            f"item {one.item_id}): build the training set again, or give the reason in recipe.allow_contaminated"
+        )
+    return len(leaks)
+
+
+# -- n-grams ----------------------------------------------------------------------------------------------------------
+
+
+def grams(words: Words, size: int) -> set[int]:
+    """Returns the n-grams of a text, as hashes that hold within this process."""
+    return {hash(tuple(words[place : place + size])) for place in range(len(words) - size + 1)}
+
+
+def _frequent(texts: Iterable[Words], size: int, least: int) -> set[int]:
+    """Returns the n-grams that stand in at least so many texts."""
+    import numpy as np
+
+    parts = [np.fromiter(found, np.int64, len(found)) for words in texts if (found := grams(words, size))]
+    if not parts:
+        return set()
+    values, counts = np.unique(np.concatenate(parts), return_counts=True)
+    return set(values[counts >= least].tolist())
+
+
+class _Index:
+    """Which rows hold an n-gram, and which n-grams count."""
+
+    def __init__(self, texts: Sequence[Words], size: int, ignored: set[int]) -> None:
+        self.size, self.ignored = size, ignored
+        self.rows: defaultdict[int, list[int]] = defaultdict(list)
+        for place, words in enumerate(texts):
+            for gram in grams(words, size):
+                self.rows[gram].append(place)
+
+    def shares(self, words: Words) -> Mapping[int, float]:
+        """Returns, for each row that holds any, the share of a text's counting n-grams that it holds."""
+        counting = grams(words, self.size) - self.ignored
+        held = Counter(row for gram in counting for row in self.rows.get(gram, ()))
+        return {row: n / len(counting) for row, n in held.items()}
+
+
+def _by_grams(
+    rows: Sequence[Row],
+    asked: Sequence[Words],
+    items: Sequence[EvalItem],
+    words: Sequence[Words],
+    settings: DecontaminationPlan,
+) -> list[Leak]:
+    """Applies the rules of n-grams."""
+    texts = [tokens(text_of(row)) for row in rows]
+    known = [text for item, text in zip(items, words, strict=True) if item.half == "train"]
+
+    def index(size: int, mask: bool = False) -> _Index:
+        form = masked if mask else list
+        ignored = _frequent(map(form, words), size, settings.boilerplate)
+        for text in known:
+            ignored |= grams(form(text), size)
+        return _Index([form(text) for text in texts], size, ignored)
+
+    long, long_masked = index(settings.long_gram), index(settings.long_gram, mask=True)
+    short = index(settings.short_gram)
+    long_masked.ignored |= _too_numeric(texts, settings.long_gram)
+    whole: dict[int, _Index] = {}
+    prompts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, prompt in enumerate(asked):
+        prompts[tuple(prompt)].append(place)
+    leaks: list[Leak] = []
+    for item, text in zip(items, words, strict=True):
+        if item.half == "train":
+            continue
+        held_out, found = item.half == "held_out", dict[int, tuple[Rule, float]]()
+        if len(text) < settings.short_gram:
+            size = len(text)
+            if size < SHORTEST:
+                found = {row: ("whole item", 1.0) for row in prompts.get(tuple(text), ())}
+            else:
+                by_size = whole.setdefault(size, _Index(texts, size, set()) if size not in whole else whole[size])
+                known_as_well = any(text == other for other in known)
+                found = {} if known_as_well else {row: ("whole item", 1.0) for row in by_size.shares(text)}
+        else:
+            shares = short.shares(text)
+            found = {row: ("short n-grams", s) for row, s in shares.items() if s >= settings.short_share}
+            for by, form in ((long_masked, masked(text)), (long, text)):
+                found |= {row: ("long n-gram", share) for row, share in by.shares(form).items()}
+        leaks += [Leak(row, item.id, rule, value, held_out) for row, (rule, value) in found.items()]
+    return leaks
+
+
+def _too_numeric(texts: Iterable[Words], size: int) -> set[int]:
+    found = set()
+    for words in map(masked, texts):
+        for place in range(len(words) - size + 1):
+            gram = words[place : place + size]
+            if gram.count(NUMBER) > MASKED_NUMBERS:
+                found.add(hash(tuple(gram)))
+    return found
+
+
+# -- paraphrases ------------------------------------------------------------------------------------------------------
+
+
+def _by_meaning(
+    rows: Sequence[Row],
+    asked: Sequence[Words],
+    items: Sequence[EvalItem],
+    words: Sequence[Words],
+    settings: DecontaminationPlan,
+) -> list[Leak]:
+    """Finds prompts that say what an item says in other words."""
+    frames = _frequent(words, FRAME, settings.boilerplate)
+    guarded = [place for place, item in enumerate(items) if item.half != "train" and words[place]]
+    if not guarded:
+        return []
+    common = Counter(name for item in items for name in names(item.text))
+    called = {p: {n for n in names(items[p].text) if common[n] < settings.boilerplate} for p in guarded}
+    bare = [_without(text, frames) for text in asked]
+    distinct = sorted(set(bare))
+    place_of = {text: place for place, text in enumerate(distinct)}
+    held = [_without(words[place], frames) for place in guarded]
+    vectors = _vectors([*distinct, *held])
+    ours, theirs = vectors[: len(distinct)], vectors[len(distinct) :]
+    leaks = []
+    for start in range(0, len(guarded), BLOCK):
+        near = _pairs(ours, theirs[start : start + BLOCK], settings.similarity)
+        by_text: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
+        for text, item, cosine in near:
+            by_text[text].append((guarded[start + item], cosine))
+        for row, text in enumerate(bare):
+            for place, cosine in by_text.get(place_of[text], ()):
+                if _same_facts(asked[row], words[place], called[place]):
+                    item = items[place]
+                    leaks.append(Leak(row, item.id, "paraphrase", cosine, item.half == "held_out"))
+    return leaks
+
+
+def _vectors(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Embeds texts with MiniLM, however many; TF-IDF has a space of its own for each call, so there at once."""
+    import numpy as np
+
+    from evalkit.slices.embed import MAX_TEXTS, MINILM, embed, embedder_name
+
+    if embedder_name() != MINILM:
+        return embed(texts)
+    return np.concatenate([embed(texts[start : start + MAX_TEXTS]) for start in range(0, len(texts), MAX_TEXTS)])
+
+
+def _pairs(
+    ours: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    theirs: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    least: float,
+) -> list[tuple[int, int, float]]:
+    import numpy as np
+
+    cosines = ours @ theirs.T
+    return [(int(a), int(b), float(cosines[a, b])) for a, b in zip(*np.nonzero(cosines >= least), strict=True)]
+
+
+def _without(words: Words, frames: set[int]) -> str:
+    """Cuts the frames out of a text; a text that is nothing else stays whole."""
+    covered = set[int]()
+    for place in range(len(words) - FRAME + 1):
+        if hash(tuple(words[place : place + FRAME])) in frames:
+            covered.update(range(place, place + FRAME))
+    left = [word for place, word in enumerate(words) if place not in covered]
+    return " ".join(left if len(left) > 1 else words)
+
+
+def _same_facts(asked: Words, item: Words, called: set[str]) -> bool:
+    """Whether a prompt has all the numbers of an item and at least half of its names."""
+    missing = Counter(numbers(item)) - Counter(numbers(asked))
+    there = sum(name in asked for name in called)
+    return not missing and 2 * there >= len(called)

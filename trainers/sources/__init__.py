@@ -1,0 +1,1 @@
+"""Where rows of a training set come from: one module for each kind of source."""
