@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from evalkit.plan import JudgePlan, ModelPlan, Part, Positive
+from evalkit.yaml_file import read_yaml
 from trainers.gate_plan import GatePlan
 from trainers.rows import RowKind
+
+if TYPE_CHECKING:
+    from trainers.merging_config import MergeConfig
 
 Method = Literal["sft", "cpt", "dpo", "ipo", "kto", "reward", "grpo", "rloo"]
 Adapter = Literal["lora", "qlora", "full"]
@@ -137,11 +141,34 @@ class TrainingBudget(Part):
     trials: Positive = Field(1, description="settings tried, judged on a validation split; 1 takes those given")
 
 
+DENSITY = 0.5
+"""Share of the differences that methods which thin them keep."""
+
+
 class MergePlan(Part):
     """The new model is merged with its parent, to win back what it forgot."""
 
     method: MergeMethod = Field("linear", description="how")
     weight: float = Field(0.5, gt=0, le=1, description="of the new model; its parent has the rest")
+
+    def config(self, child: str, parent: str) -> MergeConfig:
+        """Returns the merge of a new model with its parent, in mergekit's words."""
+        from trainers.merging_config import MergeConfig
+
+        weights = {child: self.weight, **({parent: 1 - self.weight} if self.method == "linear" else {})}
+        # slerp's place between the two takes the weight's part; the methods on differences have a density too.
+        models = [{"model": model, "parameters": {} if self.method == "slerp" else {"weight": weight}}
+                  for model, weight in weights.items()]  # fmt: skip
+        given: dict[str, Any] = {"merge_method": self.method, "models": models}
+        if self.method != "linear":
+            given["base_model"] = parent
+        if self.method == "slerp":
+            given["parameters"] = {"t": self.weight}
+        if self.method in ("ties", "dare_linear", "dare_ties"):
+            given["parameters"] = (
+                {"density": DENSITY, "normalize": False} if self.method == "ties" else {"density": DENSITY}
+            )
+        return MergeConfig.model_validate(given)
 
 
 class RetrainSettings(Part):
@@ -273,6 +300,15 @@ RECIPES: dict[str, Recipe] = {
         ("cpt",),
     ),
 }
+
+
+def load_retrain_plan(path: Path) -> RetrainPlan:
+    """Reads and checks a plan.
+
+    Raises:
+        UserError: The file cannot be read, is not YAML, or a field is unknown or wrong; names file, line and field.
+    """
+    return read_yaml(path, RetrainPlan, "the retrain plan", empty="it is a mapping with slice, base and recipe")
 
 
 def to_yaml(plan: RetrainPlan) -> str:

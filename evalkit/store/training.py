@@ -19,10 +19,13 @@ from evalkit.store.schema import (
     DatasetItem,
     Grade,
     Item,
+    ModelParent,
     Response,
     RunCell,
     Slice,
     SliceItem,
+    TrainingRow,
+    TrainingRun,
     Verdict,
 )
 from evalkit.store.schema_app import set_aside
@@ -319,3 +322,17 @@ def rating_pairs(ledger: Ledger, item_ids: Iterable[int]) -> list[Preferred]:
             who = tuple(sorted({name for _, name in (*rated[chosen.response_id], *rated[rejected.response_id])}))
             found.append(Preferred(item_id, chosen, rejected, best - worst, who))
     return found
+
+
+def trained_rows(ledger: Ledger, model_id: int) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """Reads the rows that a model, or one it was merged from, was trained on: provenance and content of each."""
+    merged = sa.select(ModelParent.parent_id).where(
+        ModelParent.model_id == model_id, ModelParent.relation == "merged_from"
+    )
+    trained = sa.select(TrainingRun.training_set_id).where(
+        (TrainingRun.model_id == model_id) | TrainingRun.model_id.in_(merged)
+    )
+    query = sa.select(TrainingRow.provenance, TrainingRow.content).where(TrainingRow.training_set_id.in_(trained))
+    with ledger.engine.connect() as connection:
+        rows = connection.execute(query.order_by(TrainingRow.training_set_id, TrainingRow.position))
+        return [(provenance, content) for provenance, content in rows]
