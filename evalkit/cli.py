@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from evalkit import cli_app, cli_files, cli_jobs, cli_judge, cli_look, cli_stats, cli_store, printing
+from evalkit.commands import merge
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ cli_stats.register(app)
 cli_judge.register(app)
 cli_app.register(app)
 cli_jobs.register(app)
+merge.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Store = cli_look.Store

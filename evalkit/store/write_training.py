@@ -47,7 +47,7 @@ def add_gate(
     run_id: int | None,
     decision: Literal["accepted", "refused", "waiting"],
     evidence: Mapping[str, Any],
-) -> int:
+) -> tuple[int, Literal["accepted", "refused", "waiting"]]:
     """Stores what a gate found; the same evidence on the same two models again is the gate that is there.
 
     Args:
@@ -55,16 +55,17 @@ def add_gate(
         evidence: See `evalkit.store.frames_training`.
 
     Returns:
-        The gate's id.
+        The gate's id, and the decision that stands: a person's, where one has decided it since.
     """
     key = sha256({"candidate": candidate_id, "parent": parent_id, "evidence": evidence})
     with ledger.write() as connection:
-        known = connection.scalar(sa.select(Gate.id).where(Gate.hash == key))
+        known = connection.execute(sa.select(Gate.id, Gate.decision).where(Gate.hash == key)).first()
         if known is not None:
-            return known
+            stands: Any = known.decision
+            return known.id, stands
         row = {"hash": key, "run_id": run_id, "candidate_id": candidate_id, "parent_id": parent_id,
                "decision": decision, "evidence": dict(evidence), "created_at": now()}  # fmt: skip
-        return int(connection.execute(sa.insert(Gate).values(row).returning(Gate.id)).scalar_one())
+        return int(connection.execute(sa.insert(Gate).values(row).returning(Gate.id)).scalar_one()), decision
 
 
 def add_parents(ledger: Ledger, model_id: int, parent_ids: Sequence[int], relation: str) -> None:
@@ -97,7 +98,7 @@ def add_merge(ledger: Ledger, model_id: int, parent_id: int, config: Mapping[str
     with ledger.write() as connection:
         known = connection.scalar(sa.select(TrainingRun.id).where(TrainingRun.hash == key))
         if known is None:
-            connection.execute(sa.insert(TrainingRun).values(row))
+            connection.execute(sa.insert(TrainingRun).values(id=next_id(connection, TrainingRun), **row))
         else:
             connection.execute(sa.update(TrainingRun).where(TrainingRun.id == known).values(checkpoint=checkpoint))
 
