@@ -47,7 +47,7 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
 
     if not texts:
         return np.zeros((0, 1), dtype=np.float32)
-    return _minilm(texts) if embedder_name(len(texts)) == MINILM else _tfidf(texts)
+    return _minilm(tuple(texts)) if embedder_name(len(texts)) == MINILM else _tfidf(texts)
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,8 @@ def _model() -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), model
 
 
-def _minilm(texts: Sequence[str]) -> NDArray[np.float32]:
+@lru_cache(maxsize=2)  # the models of a run answer the same prompts
+def _minilm(texts: tuple[str, ...]) -> NDArray[np.float32]:
     import numpy as np
     import torch
 
