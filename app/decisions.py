@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads, tables
+from app.reads_calm import State
 from evalkit.errors import UserError
 
 MEASURED = 20_000
@@ -34,12 +35,12 @@ class Decision:
 
 
 def decisions(criterion: str = "overall") -> tuple[Decision, ...]:
-    """Returns what waits for a decision, the gravest first, as of a minute ago at most."""
-    return _decisions(reads.calm(), criterion)
+    """Returns what waits for a decision, the gravest first, read `calmly`."""
+    return reads.calmly(_decisions, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _decisions(at: reads.State, criterion: str) -> tuple[Decision, ...]:
+def _decisions(at: State, criterion: str) -> tuple[Decision, ...]:
     found = [*_judges(criterion), *_unreadable(), *_requests(), *_slices(), *_gates(), *_runs()]
     return tuple(sorted(found, key=lambda one: not one.grave))
 
