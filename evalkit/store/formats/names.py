@@ -217,8 +217,8 @@ def item_ids(connection: sa.Connection, items: Collection[int]) -> dict[int, str
 
 
 def pages(
-    connection: sa.Connection, query: sa.Select[Any], key: InstrumentedAttribute[int]
-) -> Iterator[tuple[Sequence[sa.Row[Any]], Mapping[int, str]]]:
+    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], key: InstrumentedAttribute[int]
+) -> Iterator[tuple[Sequence[sa.Row[*tuple[Any, ...]]], Mapping[int, str]]]:
     """Yields what an export reads: rows in the order of a key, a page at a time, with their `item_ids`.
 
     Args:
