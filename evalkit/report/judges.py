@@ -153,7 +153,7 @@ def verdicts(
         "replicate": Verdict.replicate,
         "winner": sa.case({name: place for place, name in enumerate(WINNERS)}, value=Verdict.winner, else_=-1),
     }
-    query = (
+    query: sa.Select[*tuple[Any, ...]] = (
         sa.select(*(column.label(name) for name, column in columns.items()))
         .join(Battle, Battle.id == Verdict.battle_id)
         .where(Verdict.annotator_id.in_(annotators), Verdict.criterion == criterion)
