@@ -28,9 +28,9 @@ __all__ = ["ROLES", "Limits", "Visitor", "current", "limit", "people", "require"
 ROLES: tuple[Role, ...] = ("voter", "analyst", "admin")
 """Each may do what those before it may."""
 VOTES_PER_MINUTE = 60
-BATTLES_PER_HOUR = 60
-"""Free prompts, each of which makes two models answer."""
-_LIMITS: dict[str, tuple[int, float]] = {"votes": (VOTES_PER_MINUTE, 60.0), "battles": (BATTLES_PER_HOUR, 3600.0)}
+PROMPTS_PER_HOUR = 60
+"""Each makes two models answer."""
+_LIMITS: dict[str, tuple[int, float]] = {"votes": (VOTES_PER_MINUTE, 60.0), "prompts": (PROMPTS_PER_HOUR, 3600.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,12 @@ def _turn_away(claims: Mapping[str, Any] | None, *, can_sign_in: bool, was_here:
     st.stop()
 
 
+def sign_out() -> None:
+    """The page at which a voter, whose pages have no sidebar, signs out."""
+    st.logout()
+    st.stop()
+
+
 def require(role: Role) -> Visitor:
     """Returns who is at the page if that person has at least this role; otherwise says so and ends the page."""
     visitor = current()
@@ -131,7 +137,7 @@ class Limits:
         self._times: dict[tuple[int, str], deque[float]] = {}
         self._lock = Lock()
 
-    def take(self, member_id: int, what: Literal["votes", "battles"], now: float) -> None:
+    def take(self, member_id: int, what: Literal["votes", "prompts"], now: float) -> None:
         """Counts one more.
 
         Args:
@@ -148,8 +154,8 @@ class Limits:
             if len(times) >= most:
                 wait = times[0] + seconds - now
                 after = f"{wait:.0f} seconds" if wait < 100 else f"{wait / 60:.0f} minutes"
-                span = "minute" if seconds == 60 else "hour"
-                raise UserError(f"{most} {what} a {span} are the most; go on in {after}.")
+                span = "a minute" if seconds == 60 else "an hour"
+                raise UserError(f"{most} {what} {span} are the most; go on in {after}.")
             times.append(now)
 
 
@@ -158,7 +164,7 @@ def _limits() -> Limits:
     return Limits()
 
 
-def limit(what: Literal["votes", "battles"]) -> None:
+def limit(what: Literal["votes", "prompts"]) -> None:
     """Counts one vote or free prompt of the person at the page, who may still do so.
 
     Raises:

@@ -128,15 +128,18 @@ def add_campaign() -> None:
             "Which pair comes next", list(POLICIES), format_func=POLICIES.__getitem__, default="next-battle",
             required=True, key="campaign-policy",
         )  # fmt: skip
-        reveal = st.toggle("Tell voters the models' names after each vote", key="campaign-reveal")
+        reveal = st.toggle(
+            "Tell voters the models' names after each vote", key="campaign-reveal",
+            help="Who types the prompt is always told, after the vote.",
+        )  # fmt: skip
         if not st.form_submit_button("Open the campaign", type="primary", icon=":material/campaign:"):
             return
     with change(f"{name.strip()} is open."):
         if len(chosen_models) == 1:
             raise UserError("models: choose two or more, or none for all; one has nobody to be compared with.")
-        settings: dict[str, Any] = {"models": chosen_models, "reveal": reveal}
+        settings: dict[str, Any] = {"models": chosen_models, "policy": policy}
         if mode == "queue":
-            settings |= {"datasets": chosen_sets, "votes_per_pair": int(per_pair), "policy": policy}
+            settings |= {"datasets": chosen_sets, "votes_per_pair": int(per_pair), "reveal": reveal}
             settings |= {"gold_share": gold / 100, "repeat_share": repeats / 100}
         Settings.of(CampaignRow(None, name, settings=settings))
         access.people().add_campaign(

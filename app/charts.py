@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import altair as alt
 import streamlit as st
 
+from app.name_places import name_places
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,6 +25,7 @@ ROW = 22  # pixels for a row of a chart: what a 12-pixel label needs
 AROUND = 92  # pixels for title, axis and its name: a chart's height is that of all it shows
 LABELS = 210  # pixels for a row's name; the rest is cut off and stands in the tooltip
 BAR = 3
+TICKS = 6
 ON_CELLS = "#1c2330"  # the theme's diverging colours are all light enough for it
 INK = alt.Color("one_series:N", scale=alt.Scale(range="category"), legend=None)
 """The theme's first colour: rules and marks of a chart with one series have none of their own."""
@@ -72,10 +75,16 @@ def interval_chart(
     known = frame.dropna(subset=[value]).assign(one_series="")
     barred = known.dropna(subset=[value, lower, upper])
     y = alt.Y(
-        f"{_field(label)}:N", sort=order, title=None, axis=alt.Axis(labelLimit=LABELS, ticks=False, labelOverlap=False)
+        f"{_field(label)}:N",
+        sort=order,
+        title=None,
+        axis=alt.Axis(labelLimit=LABELS, ticks=False, labelOverlap=False, labelFlush=False),
     )
     x = alt.X(
-        f"{_field(value)}:Q", title=value_title or None, scale=alt.Scale(zero=False), axis=alt.Axis(format=value_format)
+        f"{_field(value)}:Q",
+        title=value_title or None,
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(format=value_format, tickCount=TICKS, labelFlush=False),
     )
     told = [
         alt.Tooltip(f"{_field(label)}:N", title="Name"),
@@ -154,7 +163,9 @@ def heatmap(
             sort=rows,
             title=None,
             scale=alt.Scale(domain=rows),
-            axis=alt.Axis(labelLimit=LABELS, labelOverlap=False, ticks=False, domain=False, grid=False),
+            axis=alt.Axis(
+                labelLimit=LABELS, labelOverlap=False, labelFlush=False, ticks=False, domain=False, grid=False
+            ),
         ),
         tooltip=told,
     )
@@ -207,7 +218,7 @@ def scatter(
     across = alt.X(
         f"{_field(x)}:Q",
         title=x_title,
-        axis=alt.Axis(format=x_format, tickCount=6),
+        axis=alt.Axis(format=x_format, tickCount=TICKS, labelFlush=False),
         scale=alt.Scale(type="log") if log else alt.Scale(zero=False, padding=12),
     )
     up = alt.Y(f"{_field(y)}:Q", title=y_title, axis=alt.Axis(format=y_format), scale=alt.Scale(zero=False, padding=12))
@@ -243,8 +254,17 @@ def scatter(
         points = alt.Chart(known).mark_point(filled=True, size=75, opacity=1)
         layers.append(points.encode(x=across, y=up, tooltip=told))
     if len(named) <= 30:
-        names = alt.Chart(named).mark_text(align="left", dx=9, dy=-7, fontSize=11, limit=180)
-        layers.append(names.encode(color=INK, x=across, y=up, text=f"{_field(label)}:N"))
+        places = name_places(known, label, [x, *(x_limits or ())], [y, *(y_limits or ())], log=log)[named.index]
+        for right, down in sorted(set(places.dropna())):
+            here = named[places == (right, down)]
+            names = alt.Chart(here).mark_text(
+                align="left" if right > 0 else "right" if right < 0 else "center",
+                dx=right,
+                dy=down,
+                fontSize=11,
+                limit=180,
+            )
+            layers.append(names.encode(color=INK, x=across, y=up, text=f"{_field(label)}:N"))
     return _titled(alt.layer(*layers), title, description or f"{title}; {len(known)} points").properties(height=420)
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads, tables
+from app.reads_calm import State
 from evalkit.errors import UserError
 
 MEASURED = 20_000
@@ -34,12 +35,12 @@ class Decision:
 
 
 def decisions(criterion: str = "overall") -> tuple[Decision, ...]:
-    """Returns what waits for a decision, the gravest first, as of a minute ago at most."""
-    return _decisions(reads.calm(), criterion)
+    """Returns what waits for a decision, the gravest first, read `calmly`."""
+    return reads.calmly(_decisions, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _decisions(at: reads.State, criterion: str) -> tuple[Decision, ...]:
+def _decisions(at: State, criterion: str) -> tuple[Decision, ...]:
     found = [*_judges(criterion), *_unreadable(), *_requests(), *_slices(), *_gates(), *_runs()]
     return tuple(sorted(found, key=lambda one: not one.grave))
 
@@ -112,7 +113,8 @@ def _slices() -> Iterator[Decision]:
         stored = connection.execute(clear).all()
     if stored:
         told = _listed([f"{row.name} ({row.support} answers)" for row in stored])
-        yield Decision("Failing slice", f"{len(stored)} slices fail more often than the rest: {told}.", "slices")
+        many = "1 slice fails" if len(stored) == 1 else f"{len(stored)} slices fail"
+        yield Decision("Failing slice", f"{many} more often than the rest: {told}.", "slices")
         return
     runs = reads.runs(20)
     finished = runs[(runs["status"] == "done") & (runs["n"] > 0) & (runs["n"] <= MEASURED)]
@@ -133,16 +135,20 @@ def _slices() -> Iterator[Decision]:
 def _gates() -> Iterator[Decision]:
     from evalkit.store.reading import model_names
     from evalkit.store.schema import Gate, TrainingRun
+    from evalkit.store.write_training import WAITING
 
-    decided = sa.select(Gate.candidate_id).where(Gate.decision.in_(("accepted", "refused")))
-    query = sa.select(TrainingRun.model_id).where(
-        TrainingRun.model_id.is_not(None), TrainingRun.status == "done", TrainingRun.model_id.not_in(decided)
+    tested = sa.select(Gate.candidate_id)
+    untested = sa.select(TrainingRun.model_id).where(
+        TrainingRun.model_id.is_not(None), TrainingRun.status == "done", TrainingRun.model_id.not_in(tested)
     )
     with reads.ledger().engine.connect() as connection:
         names = model_names(connection)
-        waiting = [names[key] for key in connection.scalars(query.distinct()) if key is not None]
+        waiting = [names[key] for key in connection.scalars(tested.where(Gate.decision == WAITING).distinct())]
+        trained = [names[key] for key in connection.scalars(untested.distinct()) if key is not None]
     if waiting:
-        yield Decision("Gate waiting", f"{_listed(waiting)}: trained, neither approved nor rejected.", "retrain")
+        yield Decision("Gate waiting", f"{_listed(waiting)}: tested, neither approved nor rejected.", "retrain")
+    if trained:
+        yield Decision("Gate missing", f"{_listed(trained)}: trained, and no gate has tested it.", "retrain")
 
 
 def _runs() -> Iterator[Decision]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import reads
+from app.reads_calm import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ class ScoreColumns:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _columns(at: reads.State, criterion: str) -> ScoreColumns:
+def _columns(at: State, criterion: str) -> ScoreColumns:
     import pandas as pd
 
     from evalkit.report.benchmarks import mean_scores
@@ -67,8 +68,8 @@ def _columns(at: reads.State, criterion: str) -> ScoreColumns:
 
 
 def columns(criterion: str = "overall") -> ScoreColumns:
-    """Returns every kind of evidence as a column over the models, as of a minute ago at most."""
-    return _columns(reads.calm(), criterion)
+    """Returns every kind of evidence as a column over the models, read `calmly`."""
+    return reads.calmly(_columns, criterion)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -91,10 +91,15 @@ sections = {
     for section, pages in PAGES.items()
 }
 shown = {section: pages for section, pages in sections.items() if pages}
-page = st.navigation(shown) if visitor.may("analyst") else st.navigation(shown["People"], position="top")
+signed_in = bool(st.user.to_dict().get("is_logged_in"))
+if visitor.may("analyst"):
+    page = st.navigation(shown)
+else:
+    leave = [st.Page(access.sign_out, title="Sign out", icon=":material/logout:")] if signed_in else []
+    page = st.navigation([*shown["People"], *leave], position="top")
 if not visitor.local and visitor.may("analyst"):
     with st.sidebar:
         st.caption(f"{answers.one_line(visitor.member.name)}, {visitor.role}", help="How you are known here.")
-        if st.user.to_dict().get("is_logged_in"):
+        if signed_in:
             st.button("Sign out", icon=":material/logout:", type="tertiary", on_click=st.logout)
 page.run()

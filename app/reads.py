@@ -1,8 +1,8 @@
 """Every page's reads: one ledger, opened for reading alone, and cached answers to what pages ask it.
 
 Answers are kept for as long as the ledger stays as it is: each is stored under the ledger's `state`, which is looked at
-again every five seconds. What takes seconds to compute stands under `calm`, which changes once a minute at most, so
-that a running job does not have the same board rated again and again.
+again every five seconds. What takes seconds to compute is read by `calmly`, once a minute at most and beside whoever
+looks at it, so that a running job does not have the same board rated again and again.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 
+from app.reads_calm import Places, State
 from evalkit.errors import UserError
 from evalkit.store import Ledger
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 FRESH = "5s"
 """So old may what a page shows be, while jobs write."""
 CALM = "60s"
-State = tuple[Any, ...]
-Names = tuple[str, ...] | None
+Given = ParamSpec("Given")
+Read = TypeVar("Read")
 
 
-@st.cache_resource
+@st.cache_resource(show_spinner=False)
 def ledger() -> Ledger:
     """Returns the ledger of this app (EVALKIT_STORE), which no page writes to.
 
@@ -63,9 +64,23 @@ def state() -> State:
 
 
 @st.cache_data(ttl=CALM, show_spinner=False)
-def calm() -> State:
-    """Returns `state` as it was up to a minute ago."""
+def _calm() -> State:
     return state()
+
+
+@st.cache_resource(show_spinner=False)
+def _places() -> Places:
+    return Places()
+
+
+def calmly(read: Callable[Concatenate[State, Given], Read], *given: Given.args, **named: Given.kwargs) -> Read:
+    """Returns what takes seconds to read as of a minute ago; as of ten minutes at most, while a thread reads it anew.
+
+    Args:
+        read: A cached function of the ledger's state and of what is given.
+    """
+    key = (getattr(read, "__module__", ""), getattr(read, "__qualname__", ""), given)
+    return read(_places().state(_calm(), key, lambda at: read(at, *given, **named)), *given, **named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +166,8 @@ def _voters(at: State, criterion: str) -> Voters:
 
 
 def voters(criterion: str = "overall") -> Voters:
-    """Returns who has voted on a criterion, as of a minute ago at most: judges' habits are measured for it."""
-    return _voters(calm(), criterion)
+    """Returns who has voted on a criterion, read `calmly`: judges' habits are measured for it."""
+    return calmly(_voters, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -209,12 +224,12 @@ def _corrected(at: State, names: tuple[str, ...], criterion: str) -> CorrectedTa
 
 
 def corrected(names: tuple[str, ...], criterion: str = "overall") -> CorrectedTable:
-    """Rates the models by judges, corrected with the human votes, as of a minute ago at most.
+    """Rates the models by judges, corrected with the human votes, read `calmly`.
 
     Raises:
         UserError: As `evalkit.report.corrected.corrected_leaderboard`.
     """
-    return _corrected(calm(), names, criterion)
+    return calmly(_corrected, names, criterion)
 
 
 @dataclass(frozen=True)
@@ -253,12 +268,12 @@ def _styled(at: State, names: tuple[str, ...], criterion: str) -> Styled:
 
 
 def styled(names: tuple[str, ...], criterion: str = "overall") -> Styled:
-    """Rates the models at equal style, as of a minute ago at most.
+    """Rates the models at equal style, read `calmly`.
 
     Raises:
         UserError: The answers are not in the ledger.
     """
-    return _styled(calm(), names, criterion)
+    return calmly(_styled, names, criterion)
 
 
 @st.cache_data(max_entries=16, show_spinner="Rating the models by group")
@@ -277,7 +292,7 @@ def _grouped(
 def grouped(
     by: str, names: tuple[str, ...], criterion: str = "overall"
 ) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, int]]:
-    """Rates the models on each category, criterion or turn, as of a minute ago at most.
+    """Rates the models on each category, criterion or turn, read `calmly`.
 
     Returns:
         group, model, rating, lower, upper, rank_low, rank_high, votes; the warnings; the votes of each group.
@@ -285,7 +300,7 @@ def grouped(
     Raises:
         UserError: Nobody has voted.
     """
-    return _grouped(calm(), by, names, criterion)
+    return calmly(_grouped, by, names, criterion)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

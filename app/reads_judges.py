@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads
-from app.reads import State
+from app.reads_calm import State
 from evalkit.store.schema import Item
 from evalkit.store.schema_app import set_aside
 
@@ -52,12 +52,12 @@ def _calibration(at: State, criterion: str) -> Calibrated:
 
 
 def calibration(criterion: str) -> Calibrated:
-    """Holds all judges against all people, as of a minute ago at most; takes seconds.
+    """Holds all judges against all people, read `calmly`; takes seconds.
 
     Raises:
         UserError: There are no judges or no people on this criterion, or they share no battle.
     """
-    return _calibration(reads.calm(), criterion)
+    return reads.calmly(_calibration, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -68,8 +68,8 @@ def _table(at: State, criterion: str) -> JudgeTable:
 
 
 def table(criterion: str) -> JudgeTable:
-    """Measures judges without people (see `evalkit.report.judges.judge_table`), as of a minute ago at most."""
-    return _table(reads.calm(), criterion)
+    """Measures judges without people (see `evalkit.report.judges.judge_table`), read `calmly`."""
+    return reads.calmly(_table, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -150,7 +150,7 @@ def _named(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreements(criterion: str) -> pd.DataFrame:
-    """Lists battles where a judge says another thing than most people do, as of a minute ago at most.
+    """Lists battles where a judge says another thing than most people do, read `calmly`.
 
     A judge's orders and replicates of a battle are one verdict, a tie where they differ; both_bad counts as a tie.
     Battles where people are split evenly are not in it.
@@ -160,4 +160,4 @@ def disagreements(criterion: str) -> pd.DataFrame:
         model_a, model_b, said (by the judge: model_a, model_b or tie), people (what most of them say), for_a, for_b,
         ties (people's votes), votes; by judge, those with the greatest majority first.
     """
-    return _disagreements(reads.calm(), criterion)
+    return reads.calmly(_disagreements, criterion)

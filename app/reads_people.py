@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 
 @st.cache_data(ttl=CALM, show_spinner="Checking voters...")
 def members() -> pd.DataFrame:
-    """Lists members (see `evalkit.store.frames_app.members`) with their status, and those in doubt first."""
+    """Lists members (see `evalkit.store.frames_app.members`) with their status, and those in doubt first.
+
+    Returns:
+        Besides: gold, the share of pairs with a known winner on which the member voted for it (NaN without), and
+        gold_n, how many those were.
+    """
     from evalkit.store import frames_app
+    from evalkit.store.voting import gold_votes
 
     people = frames_app.members(ledger())
+    gold = gold_votes(ledger())
+    right, n = (people["annotator_id"].map(lambda who, i=i: gold.get(who, (0, 0))[i]) for i in range(2))
+    people["gold"], people["gold_n"] = right / n.where(n > 0), n
     doubtful = people["doubts"].ne("").map({True: "doubtful", False: "fine"})
     people["status"] = doubtful.where(people["votes"] > 0, "no votes").mask(people["set_aside_at"].notna(), "set aside")
     rank = people["status"].map({"doubtful": 0, "fine": 1, "no votes": 2, "set aside": 3})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import reads
-from app.reads import FRESH, State, calm, ledger
+from app.reads import FRESH, calmly, ledger
+from app.reads_calm import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,12 +107,12 @@ def _by_tag(at: State, run_id: int) -> Tagged:
 
 
 def by_tag(run_id: int) -> Tagged:
-    """Counts a run's failures by tag, as of a minute ago at most (see `evalkit.report.failures`).
+    """Counts a run's failures by tag, read `calmly` (see `evalkit.report.failures`).
 
     Raises:
         UserError: There is no such run.
     """
-    return _by_tag(calm(), run_id)
+    return calmly(_by_tag, run_id)
 
 
 @st.cache_data(ttl=FRESH, show_spinner=False)

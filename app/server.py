@@ -9,6 +9,8 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from html import escape
 from ipaddress import ip_address
@@ -95,12 +97,17 @@ class Guard:
                 headers["Content-Security-Policy"] = policy()
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["X-Frame-Options"] = "DENY"
-                headers["Referrer-Policy"] = "same-origin"
+                # A link into the app is a key: the page behind it must not stand in a proxy's log as a referrer.
+                headers["Referrer-Policy"] = "strict-origin" if _is_join(scope) else "same-origin"
                 headers["Cross-Origin-Opener-Policy"] = "same-origin"
                 headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=(), payment=()"
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+def _is_join(scope: Scope) -> bool:
+    return str(scope["path"]).startswith("/join/")
 
 
 def _is_local(scope: Scope) -> bool:
@@ -228,5 +235,21 @@ def said(error: Exception) -> bool:
     return False
 
 
+@asynccontextmanager
+async def started(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    """Imports what all pages need before anybody is let in, and reads ahead beside them."""
+    from app import warm_up  # not before Streamlit runs: its caches are made on import
+
+    await run_in_threadpool(warm_up.imports)
+    warm_up.read_ahead()
+    yield {}
+
+
 routes: list[Any] = [Route("/join/{token}", join, methods=["GET", "POST"]), Route("/healthz", health)]
-app = st.App(Path(__file__).parent / "main.py", routes=routes, middleware=[Middleware(Guard)], on_script_error=said)
+app = st.App(
+    Path(__file__).parent / "main.py",
+    lifespan=started,
+    routes=routes,
+    middleware=[Middleware(Guard)],
+    on_script_error=said,
+)

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from evalkit import cli_app, cli_files, cli_jobs, cli_judge, cli_look, cli_stats, cli_store, printing
-from evalkit.commands import merge
+from evalkit.commands import app as app_command
+from evalkit.commands import files, jobs, judge, look, merge, printing, retrain, slices, stats
+from evalkit.commands.store import opened, run_id, started
 from evalkit.errors import UserError
 
 app = typer.Typer(
@@ -28,16 +29,18 @@ models_app = typer.Typer(help="Models that come with Python packages.", no_args_
 db_app = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(db_app, name="db")
-cli_look.register(app)
-cli_files.register(app)
-cli_stats.register(app)
-cli_judge.register(app)
-cli_app.register(app)
-cli_jobs.register(app)
+look.register(app)
+files.register(app)
+stats.register(app)
+judge.register(app)
+app_command.register(app)
+jobs.register(app)
+slices.register(app)
+retrain.register(app)
 merge.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Store = cli_look.Store
+Store = look.Store
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,7 +111,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate models on benchmarks without a plan, in the words of lm-evaluation-harness."""
-    from evalkit.adhoc import adhoc_plan, keep_plan
+    from evalkit.commands.adhoc import adhoc_plan, keep_plan
 
     plan = adhoc_plan(
         output_path,
@@ -129,7 +132,7 @@ def evaluate(
 @app.command()
 def init(path: Annotated[Path, typer.Argument(help="Where to.")] = Path("plan.yaml")) -> None:
     """Write a commented plan to start from."""
-    from evalkit.adhoc import write_example
+    from evalkit.commands.adhoc import write_example
 
     write_example(path)
     printing.say(f"Wrote {path}. Try: evalkit run {path} --dry-run")
@@ -137,31 +140,31 @@ def init(path: Annotated[Path, typer.Argument(help="Where to.")] = Path("plan.ya
 
 @app.command()
 def report(
-    run: cli_look.Run = None,
+    run: look.Run = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file.")] = Path("report.html"),
-    store: Store = cli_look.STORE,
+    store: Store = look.STORE,
 ) -> None:
     """Write a self-contained HTML report of a run."""
     from evalkit.report.html import write_report
 
-    with cli_store.opened(store) as ledger:
-        write_report(ledger, cli_store.run_id(ledger, run), output)
+    with opened(store) as ledger:
+        write_report(ledger, run_id(ledger, run), output)
     printing.say(f"Report: {output.resolve()}")
 
 
 @app.command()
 def rescore(
-    run: cli_look.Run = None,
-    store: Store = cli_look.STORE,
+    run: look.Run = None,
+    store: Store = look.STORE,
 ) -> None:
     """Apply changed filters or metrics to a run's stored responses, without a request."""
     from evalkit.report import score_table
     from evalkit.stages import rescore_run
 
-    with cli_store.opened(store) as ledger:
-        number = rescore_run(ledger, cli_store.run_id(ledger, run))
+    with opened(store) as ledger:
+        number = rescore_run(ledger, run_id(ledger, run))
         printing.say(f"Wrote {number} scores without a request.")
-        cli_look.print_scores(score_table(ledger, cli_store.run_id(ledger, run)))
+        look.print_scores(score_table(ledger, run_id(ledger, run)))
 
 
 @app.command()
@@ -224,7 +227,7 @@ def models_pull(name: Annotated[str, typer.Argument(help="Embedded model, or a h
 
 
 @db_app.command("upgrade")
-def db_upgrade(store: Store = cli_look.STORE) -> None:
+def db_upgrade(store: Store = look.STORE) -> None:
     """Bring a ledger to this version's tables."""
     from evalkit.store.migrations import upgrade
 
@@ -236,7 +239,7 @@ def _run(plan: Any, stages: list[str] | None, dry_run: bool, json: bool) -> None
     if dry_run:
         from evalkit.estimate import estimate
 
-        cli_look.print_estimates(estimate(plan), json)
+        look.print_estimates(estimate(plan), json)
         return
     from evalkit.engine.progress import RichProgress
     from evalkit.stages import STAGES, PlanRun
@@ -246,9 +249,9 @@ def _run(plan: Any, stages: list[str] | None, dry_run: bool, json: bool) -> None
         raise UserError(f"there is no stage {wrong[0]!r}; stages are: {', '.join(STAGES)}", code=2)
     chosen = [s for s in STAGES if not stages or s in stages]
     prepared = PlanRun(plan, RichProgress())
-    with cli_store.started(plan.store) as ledger:
+    with started(plan.store) as ledger:
         result = prepared.run(ledger, chosen)
-        cli_look.print_summary(ledger, plan, result, json)
+        look.print_summary(ledger, plan, result, json)
     raise typer.Exit(0 if result.status == "done" else 1)
 
 

@@ -18,7 +18,7 @@ from judges import pairwise, pointwise, verifier
 from judges.asking import Hearing, ask
 from judges.checklist import Checklist, Topic, checklists
 from judges.criteria import Criterion, load_criteria
-from judges.fight import Case, Fight
+from judges.fight import Case, Fight, draw
 from judges.prompt import JudgePrompt, load_prompt
 
 CHUNK = 4096
@@ -129,9 +129,9 @@ class Judging:
     def judge(self, judge: Judge, fights: Sequence[Fight], cases: Sequence[Case]) -> None:
         """Has a judge do what it does: verdicts on battles, grades of answers; then frees its model."""
         if judge.compares:
-            self.compare(judge, pairwise.draw(fights, judge.plan.battles, self.seed))
+            self.compare(judge, draw(fights, judge.plan.battles, self.seed))
         if judge.grades:
-            self.grade(judge, pointwise.draw(cases, judge.plan.answers, self.seed))
+            self.grade(judge, draw(cases, judge.plan.answers, self.seed))
         if judge.model is not None:
             self.engine.release(judge.model)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from evalkit.models.base import sha256
 from evalkit.store import BattleRow, Ledger, arena
@@ -34,6 +34,11 @@ class Fight:
     b: tuple[str, ...]
     key: str = ""
 
+    @property
+    def draw_key(self) -> str:
+        """The key, or without one the id."""
+        return self.key or str(self.battle_id)
+
     def material(self, order: Order) -> Material:
         """Returns what a judge is shown; order `ba` shows model_b's answer first."""
         answers = (self.a, self.b) if order == "ab" else (self.b, self.a)
@@ -52,10 +57,18 @@ class Case:
     answer: tuple[str, ...]
     key: str = ""
 
+    @property
+    def draw_key(self) -> str:
+        """The key, or without one the id."""
+        return self.key or str(self.response_id)
+
     def material(self, checklist: Sequence[str] = ()) -> Material:
         """Returns what a judge is shown; by default with the item's own checklist, if it has one."""
         questions = tuple(checklist) or checklist_of(self.reference)
         return Material(self.turns, (self.answer,), _references(self), self.category, questions)
+
+
+_Shown = TypeVar("_Shown", Fight, Case)
 
 
 def checklist_of(reference: Any) -> tuple[str, ...]:
@@ -110,6 +123,14 @@ def load_cases(ledger: Ledger, response_ids: Sequence[int]) -> list[Case]:
         key = sha256([item.hash, one.turn, models[one.model_id], one.sample])
         cases.append(Case(response_id, one.item_id, one.turns, item.reference, item.category, one.answers, key))
     return cases
+
+
+def draw(among: Sequence[_Shown], limit: int | None, seed: int) -> list[_Shown]:
+    """Draws the battles or answers that a judge is shown, in the order given; all of them without a limit."""
+    if limit is None or limit >= len(among):
+        return list(among)
+    places = sorted(range(len(among)), key=lambda i: drawn(seed, among[i].draw_key))
+    return [among[i] for i in sorted(places[:limit])]
 
 
 def drawn(seed: int, key: str) -> str:

@@ -31,14 +31,6 @@ def annotator_definition(model: ChatModel, prompt: JudgePrompt, criteria: Sequen
     return {"kind": "llm", "model": model.settings.identity(), "prompt": definition(prompt, criteria)}
 
 
-def draw(fights: Sequence[Fight], limit: int | None, seed: int) -> list[Fight]:
-    """Draws the battles that a judge sees, in the order given; all of them without a limit."""
-    if limit is None or limit >= len(fights):
-        return list(fights)
-    places = sorted(range(len(fights)), key=lambda i: drawn(seed, fights[i].key or str(fights[i].battle_id)))
-    return [fights[i] for i in sorted(places[:limit])]
-
-
 def questions(
     fights: Sequence[Fight],
     prompt: JudgePrompt,
@@ -100,7 +92,7 @@ def verdicts(asked: Sequence[Question], hearing: Hearing, annotator_id: int) -> 
 
 def _coin(fight: Fight, seed: int) -> Order:
     """Draws which answer is shown first; by the texts, for which one is `a` hangs on the ledger."""
-    a, b = (drawn(seed, f"{fight.key or fight.battle_id} {text}") for text in (fight.a, fight.b))
+    a, b = (drawn(seed, f"{fight.draw_key} {text}") for text in (fight.a, fight.b))
     return "ab" if a < b else "ba"
 
 

@@ -9,7 +9,7 @@ from evalkit.store import GradeRow
 from judges.asking import Asked, Hearing
 from judges.checklist import Checklist, Topic, topic
 from judges.criteria import Criterion
-from judges.fight import Case, drawn
+from judges.fight import Case
 from judges.prompt import JudgePrompt
 
 
@@ -20,14 +20,6 @@ class Question:
     case: Case
     asked: Asked
     checklist: Checklist | None
-
-
-def draw(cases: Sequence[Case], limit: int | None, seed: int) -> list[Case]:
-    """Draws the answers that a judge grades, in the order given; all of them without a limit."""
-    if limit is None or limit >= len(cases):
-        return list(cases)
-    places = sorted(range(len(cases)), key=lambda i: drawn(seed, cases[i].key or str(cases[i].response_id)))
-    return [cases[i] for i in sorted(places[:limit])]
 
 
 def questions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from judges.columns import BY_KEY, Figure
-from judges.evidence import board_votes, of_ledger, select
+from judges.evidence import board_votes, select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from evalkit.stats.agreement import AgreementRow
     from evalkit.stats.battles import BattleLabels
     from evalkit.stats.votes import FloatArray, IntArray
-    from evalkit.store import Ledger
     from judges.probes import ProbeRates
 
 Kind = Literal["judge", "jury", "humans"]
@@ -194,12 +193,6 @@ def scorecard(
         boards=boards,
         alt_tests=stands_in,
     )
-
-
-def scorecard_of(ledger: Ledger, *, criterion: str = "overall", **options: Any) -> Scorecard:
-    """`scorecard` of all that a ledger holds on a criterion; `options` are its judges, humans, epsilon and others."""
-    found = of_ledger(ledger, criterion)
-    return scorecard(found.votes, criterion=criterion, **found.known, **options)
 
 
 def _agreements(row: AgreementRow) -> dict[str, Figure]:

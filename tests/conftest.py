@@ -113,12 +113,6 @@ def tiny(make_tiny: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_other(make_tiny: Callable[..., Path]) -> Path:
-    """Returns the folder of a second one, with other weights."""
-    return make_tiny("other", seed=7)
-
-
-@pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Returns an environment without the user's keys, endpoints and caches, and without a network to look for.
 

@@ -207,7 +207,7 @@ def test_a_ledger_that_holds_something_stays(evalkit: Command, tmp_path: Path) -
 
 
 def test_an_empty_ledger_that_another_process_holds_stays(tmp_path: Path) -> None:
-    from evalkit.cli_store import started
+    from evalkit.commands.store import started
 
     store = tmp_path / "bad.db"
     with contextlib.ExitStack() as stack:

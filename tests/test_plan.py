@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from evalkit.adhoc import adhoc_plan, keep_plan, write_example
+from evalkit.commands.adhoc import adhoc_plan, keep_plan, write_example
 from evalkit.errors import UserError
 from evalkit.plan import Plan, load_plan
 

@@ -36,11 +36,11 @@ def show_people() -> None:
             "A doubt is a reason to look, no more. Select a row, read the votes, and set them aside or leave them.",
             icon=":material/person_alert:",
         )
-    rounded = people.round({"agreement": 2, "consistency": 2})  # of so few votes, more digits tell nothing
+    rounded = people.round({"agreement": 2, "consistency": 2, "gold": 2})  # of so few votes, more digits tell nothing
     shown = when(rounded)[
         [
             *("name", "role", "status", "votes", "median_seconds", "agreement", "agreement_n", "doubts"),
-            *("consistency", "repeats", "skipped", "undone", "created_at", "last_at"),
+            *("consistency", "repeats", "gold", "gold_n", "skipped", "undone", "created_at", "last_at"),
         ]
     ]
     event = st.dataframe(
@@ -66,6 +66,10 @@ def show_people() -> None:
                 "Agrees with itself", format="percent", help="Pairs that were shown twice."
             ),
             "repeats": st.column_config.NumberColumn("on repeats"),
+            "gold": st.column_config.NumberColumn(
+                "Right", format="percent", help="On pairs whose winner is known: one answer right, the other wrong."
+            ),
+            "gold_n": st.column_config.NumberColumn("on known winners"),
             "skipped": "Skipped",
             "undone": "Undone",
             "created_at": st.column_config.DatetimeColumn("Joined", format="distance"),

@@ -70,7 +70,7 @@ def send(arena: Arena, member: Member, turn: int, key: str) -> None:
     """Asks what was typed; what stands against it is said on the page."""
     prompt = str(st.session_state.get(key) or "")
     try:
-        access.limit("battles")
+        access.limit("prompts")
         desk().ask(arena, member.annotator_id, prompt, turn)
     except UserError as error:
         st.session_state["battle-fault"] = str(error)
@@ -266,8 +266,9 @@ try:
             asked = choose(asked)
     arena = desk().arena(campaign, asked)
 except UserError as error:
+    said = answers.one_line(str(error))
     st.info(
-        f"{answers.one_line(str(error))} Models at an endpoint, embedded ones and local weights can be asked, once a "
+        f"{said[:1].upper()}{said[1:]} Models at an endpoint, embedded ones and local weights can be asked, once a "
         "run (`evalkit run plan.yaml`) has put them into the ledger.",
         icon=":material/inbox:",
         title="Nobody to ask yet",

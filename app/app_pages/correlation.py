@@ -118,7 +118,7 @@ left, right = st.columns([6, 5], gap="medium")
 with left:
     charts.show(
         charts.heatmap(
-            cells, "b", "a", "value", title=f"{METHODS[method]} correlation over models; click a cell", order=names,
+            cells, "b", "a", "value", title=f"{method.capitalize()} correlation: click a cell", order=names,
             value_title="Correlation", tooltip=["from", "to", "n"], select="cell",
             description=f"{METHODS[method]} correlation of {', '.join(names[:4])} and others with each other",
         ),

@@ -56,7 +56,8 @@ def show_recommendation(told: Calibrated) -> None:
         st.markdown(f"{tables.plain(advice.juries)}\n\n{tables.plain(advice.board)}")
     if advice.questions:
         with st.expander(
-            f"What more votes would settle: {len(advice.questions)} open questions", icon=":material/quiz:"
+            f"What more votes would settle: {len(advice.questions)} open question{'s' * (len(advice.questions) != 1)}",
+            icon=":material/quiz:",
         ):
             rows = [{"question": one.question, "votes": one.votes, "how": one.sentence} for one in advice.questions]
             st.dataframe(

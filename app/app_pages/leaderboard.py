@@ -10,6 +10,7 @@ from evalkit.report.board import MEAN
 PEOPLE, JUDGES, CORRECTED, BENCHMARKS = "People", "Judges", "Judges, corrected", "Benchmarks"
 USUAL = "all that may make a board"
 GROUPS = {"category": "Category of the prompt", "turn": "Turn of the conversation", "criterion": "Criterion"}
+HALVES = (9, 11)  # chart and table: no column of the table is cut off on a laptop
 TIES = "a tie counts as half a win, and so does both bad"
 
 st.title("Leaderboard")
@@ -68,7 +69,7 @@ def rated(table: pd.DataFrame, value: str, title: str, told: str, form: str) -> 
     """Chart and table of a board, beside each other, with its download."""
     every = len(table) <= tables.SHORT or st.toggle(f"All {len(table)} models in the chart", key="every")
     shown = table if every else table.head(tables.SHORT)
-    left, right = st.columns(2, gap="medium")
+    left, right = st.columns(HALVES, gap="medium")
     with left:
         cut = "" if every else f", first {len(shown)} of {len(table)}"
         charts.show(
@@ -83,10 +84,10 @@ def rated(table: pd.DataFrame, value: str, title: str, told: str, form: str) -> 
         st.dataframe(
             tables.with_intervals(listed, ".0f" if form == ".0f" else ".2f"),
             hide_index=True,
-            height=min(36 * (len(listed) + 1) + 3, 640),
+            height="content" if len(listed) <= tables.SHORT else 640,
             column_config={
-                "rank": st.column_config.TextColumn("Rank", width=60, help="Best and worst rank it may hold"),
-                "model": st.column_config.TextColumn("Model", width=170),
+                "rank": st.column_config.TextColumn("Rank", width=55, help="Best and worst rank it may hold"),
+                "model": st.column_config.TextColumn("Model", width=145),
                 value: number(told.capitalize(), format=decimals),
                 "interval": st.column_config.TextColumn("95% interval", width=100),
                 "raw_rating": number("Raw", format=decimals),
@@ -157,7 +158,7 @@ def show_corrected() -> None:
     )
     both = pd.concat([fixed, raw.assign(board="judges alone")], ignore_index=True)
     both[["rating", "lower", "upper"]] = both[["rating", "lower", "upper"]].astype(float)
-    left, right = st.columns(2, gap="medium")
+    left, right = st.columns(HALVES, gap="medium")
     with left:
         charts.show(
             charts.interval_chart(
@@ -170,10 +171,10 @@ def show_corrected() -> None:
         st.dataframe(
             tables.with_intervals(table),
             hide_index=True,
-            height=min(36 * (len(table) + 1) + 3, 640),
+            height="content" if len(table) <= tables.SHORT else 640,
             column_order=["model", "rating", "interval", "raw_rating", "shift", "human_votes"],
             column_config={
-                "model": st.column_config.TextColumn("Model", width=170),
+                "model": st.column_config.TextColumn("Model", width=145),
                 "rating": number("Corrected", format="%.0f"),
                 "interval": st.column_config.TextColumn("95% interval", width=100),
                 "raw_rating": number("Alone", format="%.0f"),

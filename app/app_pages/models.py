@@ -7,6 +7,7 @@ from app import reads, tables
 from app import reads_training as training
 
 MANY = 40  # models in one picture of the tree
+UNBROKEN = '%%{init: {"flowchart": {"wrappingWidth": 340}}}%%'  # pixels: a name has up to 40 letters
 VERBS = {"trained_from": "trained", "merged_from": "merged"}
 
 st.title("Models")
@@ -22,7 +23,7 @@ def label(text: str) -> str:
 def tree(edges: pd.DataFrame, table: pd.DataFrame) -> str:
     """Returns the family tree as a Mermaid flowchart, parents to the left."""
     rows = table.set_index("model_id")
-    lines = ["flowchart LR"]
+    lines = [UNBROKEN, "flowchart LR"]
     for key in dict.fromkeys([*edges["parent_id"], *edges["model_id"]]):
         row = rows.loc[key]
         facts = [] if pd.isna(row["rating"]) else [f"rating {row['rating']:.0f}"]
@@ -68,23 +69,23 @@ else:
 st.subheader("All models", anchor=False)
 number = st.column_config.NumberColumn
 listed = table.sort_values(["rating", "score"], ascending=False)
-order = ["model", "made", "rating", "lower", "upper", "votes", "score", "score_lower", "score_upper", "benchmarks",
-         "gate", "provider", "created_at"]  # fmt: skip
+order = ["model", "made", "gate", "rating", "lower", "upper", "votes", "score", "score_lower", "score_upper",
+         "benchmarks", "provider", "created_at"]  # fmt: skip
 order = [name for name in order if name not in ("made", "gate") or listed[name].ne("").any()]
 st.dataframe(
     listed,
     hide_index=True,
     column_order=order,
     column_config={
-        "model": st.column_config.TextColumn("Model", width="medium"),
-        "made": st.column_config.TextColumn("Made from", width="medium"),
+        "model": st.column_config.TextColumn("Model", width=170),
+        "made": st.column_config.TextColumn("Made from", width=240),
         "rating": number("Rating", format="%.0f"),
-        "lower": number("From", format="%.0f"),
-        "upper": number("To", format="%.0f"),
+        "lower": number("From", format="%.0f", help="Lower limit of the rating"),
+        "upper": number("To", format="%.0f", help="Upper limit of the rating"),
         "votes": number("Votes", format="%d"),
         "score": number("Score", format="%.3f", help="Mean of the benchmarks, for models that have all of them"),
-        "score_lower": number("Score from", format="%.3f"),
-        "score_upper": number("Score to", format="%.3f"),
+        "score_lower": number("From", format="%.3f", help="Lower limit of the score"),
+        "score_upper": number("To", format="%.3f", help="Upper limit of the score"),
         "benchmarks": number("Benchmarks", format="%d"),
         "gate": "Gate",
         "provider": "Provider",

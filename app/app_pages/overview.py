@@ -15,7 +15,7 @@ st.title("Overview")
 st.caption("What this ledger holds, what is running, and what waits for a decision.")
 
 counts = reads.counts()
-with st.grid("auto", min_column_width=130):
+with st.grid("auto", min_column_width=115):  # six stand beside each other on a laptop
     st.metric("Models", tables.number(counts.models), border=True, height="stretch")
     st.metric(
         "Requests",
@@ -82,8 +82,8 @@ def running() -> None:
                 f":orange[Silent since {ago(row.updated_at)}]: run {row.run_id} may have died; run its plan again."
             )
     for row in tables.rows(waiting):
-        st.badge(row.status, color="blue" if row.status == "running" else "gray")
-        st.markdown(f"{tables.plain(row.name)}: {tables.plain(row.message or row.kind)}")
+        colour = "blue" if row.status == "running" else "gray"
+        st.markdown(f":{colour}-badge[{row.status}] {tables.plain(row.name)}: {tables.plain(row.message or row.kind)}")
     if at_work.empty and waiting.empty:
         last = runs.iloc[0] if len(runs) else None
         told = (
@@ -153,7 +153,7 @@ with panels[1], st.skeleton(height=200):
 with slot, st.skeleton(height=120):
     found = decisions(reads.criteria()[0]) if reads.criteria() else decisions()
     for one in found:
-        said, way = st.columns([9, 1], vertical_alignment="center")
+        said, way = st.columns([4, 1], vertical_alignment="center", gap="small")
         colour = "orange" if one.grave else "blue"
         said.markdown(f":{colour}-badge[{one.what}] {tables.plain(one.sentence)}")
         with way:

@@ -89,7 +89,7 @@ def ask(row: Mapping[Any, Any], recipe_name: str) -> dict[str, Any]:
         )
     if recipe_name == "domain_text":
         given["path"] = st.text_input("Folder of the text", placeholder="texts/", key="path")
-    first, second = st.columns(2)
+    first, second = st.columns([3, 2])
     with first:
         given["method"] = st.selectbox(
             "Method", recipe.methods, format_func=lambda key: METHODS[key], key=f"method-{recipe_name}"

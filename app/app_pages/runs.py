@@ -62,7 +62,7 @@ def show_runs(table: pd.DataFrame) -> None:
         column_config={
             **COUNTERS,
             "run_id": number("Run", format="%d", width=60),
-            "name": text("Name", width="medium"),
+            "name": text("Name", width=140),
             "status": text("Status", width=80),
             "progress": st.column_config.ProgressColumn(
                 "Progress", format="percent", min_value=0, max_value=1, width=110
@@ -125,12 +125,12 @@ def filters(run: int) -> tuple[Filter, str | None, bool]:
         if len(models) > 1:
             model = st.selectbox(
                 "Model", list(models), index=None, placeholder="All models", key="model", bind="query-params",
-                width=200, on_change=first_page,
+                width=165, on_change=first_page,
             )  # fmt: skip
         if len(datasets) > 1:
             dataset = st.selectbox(
                 "Dataset", list(datasets), index=None, placeholder="All datasets", key="dataset", bind="query-params",
-                width=190, on_change=first_page,
+                width=155, on_change=first_page,
             )  # fmt: skip
         shown = st.segmented_control(
             "Requests", list(SHOWN), default="All", required=True, key="show", bind="query-params", on_change=first_page
@@ -144,7 +144,7 @@ def filters(run: int) -> tuple[Filter, str | None, bool]:
             )  # fmt: skip
             sort = st.selectbox(
                 "Sort by", list(SORTS), index=None, format_func=SORTS.__getitem__, placeholder="Model and dataset",
-                key="sort", bind="query-params", width=180, on_change=first_page,
+                key="sort", bind="query-params", width=165, on_change=first_page,
             )  # fmt: skip
             if sort is not None:
                 order = st.segmented_control(
@@ -258,12 +258,12 @@ def show_rows(run: int | None, links: tuple[search.Link, ...], name: str) -> Non
                 on_click=open_sample,
                 args=(table["response_id"].tolist(),),
             ),
-            "model": text("Model", width=170),
-            "dataset": text("Dataset", width=140),
-            "item": text("Item", width=80),
+            "model": text("Model", width=150),
+            "dataset": text("Dataset", width=120),
+            "item": text("Item", width=65),
             "prompt": text("Prompt", width=280),
             "answer": text("Answer", width=360),
-            "error": text("Error", width=180),
+            "error": text("Error", width=120),
             "score": number("Score", format="%.3g", width=65),
             "prompt_tokens": number("Tokens in", width=80),
             "completion_tokens": number("Tokens out", width=85),
@@ -319,7 +319,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 if run != EVERY:
     message = runs.loc[runs["run_id"] == run, "message"].iloc[0]
     if message:
-        st.warning(tables.plain(message), icon=":material/info:")
+        st.warning(tables.plain(message[:1].upper() + message[1:]), icon=":material/info:")
 if view == "Cells":
     show_cells(run)
 elif run != EVERY and reads_samples.run_cells(run).empty:

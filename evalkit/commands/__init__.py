@@ -1,1 +1,1 @@
-"""The commands of the command line, one module for each group: they parse, call and print; no logic."""
+"""The commands of `evalkit`, one module for each group: they parse, call and print; no logic."""

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from evalkit import printing
-from evalkit.cli_look import STORE, Json, Store
-from evalkit.cli_store import started
+from evalkit.commands import printing
+from evalkit.commands.look import STORE, Json, Store
+from evalkit.commands.store import started
 
 
 def register(app: typer.Typer) -> None:

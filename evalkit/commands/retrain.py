@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalkit import printing
+from evalkit.commands import printing
 
 if TYPE_CHECKING:
     from trainers.gate import Verdict

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalkit import printing
-from evalkit.cli_look import STORE, Json, Run, Store
-from evalkit.cli_store import opened, run_id
+from evalkit.commands import printing
+from evalkit.commands.look import STORE, Json, Run, Store
+from evalkit.commands.store import opened, run_id
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:

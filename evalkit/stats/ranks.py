@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -177,19 +176,6 @@ def significance_groups(better: BoolArray) -> tuple[tuple[int, ...], ...]:
             uncovered[np.ix_(members, members)] = False
             groups.append(tuple(members.tolist()))
     return tuple(sorted(groups))
-
-
-def letter_display(groups: Sequence[Sequence[int]], models: int) -> tuple[str, ...]:
-    """The groups of each model as letters, such as `ab`; beyond 26 groups as numbers, such as `1 2`."""
-    if len(groups) <= 26:
-        names, separator = [chr(ord("a") + k) for k in range(len(groups))], ""
-    else:
-        names, separator = [str(k + 1) for k in range(len(groups))], " "
-    letters: list[list[str]] = [[] for _ in range(models)]
-    for name, members in zip(names, groups, strict=True):
-        for model in members:
-            letters[model].append(name)
-    return tuple(separator.join(own) for own in letters)
 
 
 def _pair_precision(covariance: FloatArray) -> FloatArray:

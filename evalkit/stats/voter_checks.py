@@ -87,13 +87,15 @@ class VoterCheck:
 def voter_tests(votes: pd.DataFrame, *, alpha: float = 0.05) -> list[VoterTest]:
     """Tests each voter's votes, as they come in, against the distribution of the others'.
 
-    Null hypothesis, as in Chiang et al. 2024 (Chatbot Arena, arXiv:2403.04132, on anomalous users): a voter's vote on a
-    pair of models is exchangeable with the others' votes on it. The paper turns each vote into a rank p-value,
-    p = (1 + sum_h 1[h >= x]) / (n + 1) over the others' n votes h, and combines them by Fisher's method,
-    -2 sum log p against chi^2 with 2 j degrees of freedom, at five random times j of the first 100 votes, each at
-    alpha / 5. With only four outcomes such p-values are coarse: where 3 of 4 others choose A, they are 1 or 1/4, their
+    Null hypothesis of Chiang et al. 2024 (Chatbot Arena, arXiv:2403.04132, section 5.1, on anomalous users): a voter's
+    vote on a pair of models is exchangeable with the others' votes on it. The paper has no e-values: each vote gets a
+    rank p-value among the n earlier votes on the pair, p = (1 + sum_h 1[h >= x]) / (n + 1) (equation 10 there), the
+    first j are combined by Fisher's method, M_j = -2 sum log p, and a voter is anomalous where M_j reaches the 1 -
+    alpha / 5 quantile of chi^2 with 2 j degrees of freedom at one of five random j (random, so that nobody can prepare
+    for them). With only four outcomes such p-values are coarse: where 3 of 4 others choose A, they are 1 or 1/4, their
     Fisher statistic grows by at most 1.4 a vote for someone who tosses a coin, below the 2 that it is compared with, so
-    that such a voter is never found. Here each vote gives an e-value instead, on the same null hypothesis:
+    that such a voter is never found. Here each vote gives an e-value instead, on the same null hypothesis, against all
+    other voters' votes and not only the earlier ones:
 
         E(x) = (N q(x) / c(x)) / sum_{k: c(k) > 0} q(k),
 

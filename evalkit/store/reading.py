@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,14 +34,19 @@ def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str], numbers: Collec
 
 
 def arrays(result: sa.CursorResult[*tuple[Any, ...]]) -> list[Any]:
-    """Fetches rows as one array a column, for results of a hundred thousand rows.
+    """Fetches rows as one array a column, for results of a hundred thousand rows of numbers or short texts.
 
-    In parts, for so many rows held at once would set off the garbage collector.
+    In parts, for so many rows held at once would set off the garbage collector; and as the driver gives them, for
+    SQLAlchemy's rows take twice as long.
     """
     import numpy as np
 
-    parts = [[np.array(column) for column in zip(*part, strict=True)] for part in result.partitions(2000)]
-    nothing = [np.empty(0, dtype=np.int64)] * len(result.keys())
+    parts: list[list[Any]] = []
+    with contextlib.closing(result):
+        cursor: Any = result.cursor
+        while part := cursor.fetchmany(2000):
+            parts.append([np.array(column) for column in zip(*part, strict=True)])
+        nothing = [np.empty(0, dtype=np.int64)] * len(cursor.description)
     return [np.concatenate(column) for column in zip(*(parts or [nothing]), strict=True)]
 
 

@@ -2,107 +2,37 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from team_server import ROOT, Reply, Server, serving
 
 from app import access, cookies
 from evalkit.errors import UserError
 from evalkit.store import Ledger
 from evalkit.store.ledger_app import Member, People, Role
 
-ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
-
-
-@dataclass
-class Reply:
-    status: int
-    headers: dict[str, str]
-    text: str
-
-
-@dataclass
-class Server:
-    """A running `evalkit app`."""
-
-    port: int
-    store: str
-    people: People
-    said: str
-
-    def ask(self, path: str, *, name: str | None = None, cookie: str = "", **headers: str) -> Reply:
-        """Gets a path, or posts a name to it; follows nothing."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        sent = {key.replace("_", "-"): value for key, value in headers.items()}
-        if cookie:
-            sent["Cookie"] = f"{cookies.NAME}={cookie}"
-        body = None if name is None else urlencode({"name": name})
-        if body is not None:
-            sent["Content-Type"] = "application/x-www-form-urlencoded"
-        connection.request("GET" if body is None else "POST", path, body, sent)
-        answer = connection.getresponse()
-        reply = Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
-        connection.close()
-        return reply
-
-    def link(self, role: Role = "voter", **more: Any) -> str:
-        """Makes an invitation and returns its path."""
-        return f"/join/{self.people.invite(role, **more)[1]}"
-
-
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    store = folder / "ledger.db"
-    with Ledger.open(str(store)) as ledger:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(store), "--port", str(port)]
-        with (folder / "said").open("w") as said:
-            process = subprocess.Popen(
-                [*command, "--no-browser", *options], env=environment, cwd=folder, stdout=said, stderr=subprocess.STDOUT
-            )
-        server = Server(port, str(store), People(ledger), "")
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                server.said = (folder / "said").read_text()
-                assert process.poll() is None, server.said
-                try:
-                    if server.ask("/healthz").status == 200:
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline, server.said
-                time.sleep(0.2)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("team"), "--team")
+    with serving(tmp_path_factory.mktemp("team"), "--team") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("local"))
+    with serving(tmp_path_factory.mktemp("local")) as server:
+        yield server
 
 
 def cookie_of(reply: Reply) -> str:
@@ -120,7 +50,7 @@ def test_headers_allow_nothing_from_elsewhere(team: Server) -> None:
         assert "unsafe-inline" not in policy["script-src"]
         assert not re.search(r"https?:|\*", headers["content-security-policy"])
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "same-origin"
+        assert headers["referrer-policy"] == ("strict-origin" if "/join/" in path else "same-origin")
         assert headers["x-frame-options"] == "DENY"
 
 
@@ -315,6 +245,14 @@ def test_nobody_enters_without_an_invitation_and_a_revoked_one_ends(
     assert "Your invitation was revoked." in " ".join(text.value for text in test.markdown)
 
 
+def test_a_role_that_is_taken_away_ends_at_the_next_click(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    member = entered(monkeypatch, ledger, "analyst")
+    test = opened()
+    assert "leaderboard" in pages(test)
+    People(ledger).set_role(member.id, "voter")
+    assert pages(test.run()) == {"vote", "battle"}
+
+
 def test_who_signs_in_is_known_by_a_verified_address_alone(ledger: Ledger) -> None:
     People(ledger).ensure_member("signin:ada@example.org", "Ada", "analyst")
     signed_in = {"is_logged_in": True, "sub": "77", "email": "Ada@Example.org"}
@@ -335,7 +273,7 @@ def test_limits_count_each_member_and_forget() -> None:
     with pytest.raises(UserError, match=r"60 votes a minute are the most; go on in 50 seconds"):
         limits.take(1, "votes", 10.0)
     limits.take(2, "votes", 10.0)
-    limits.take(1, "battles", 10.0)
+    limits.take(1, "prompts", 10.0)
     limits.take(1, "votes", 60.0)
 
 

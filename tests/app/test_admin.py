@@ -13,8 +13,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import reads_people
-from evalkit.models.base import ModelSettings
-from evalkit.store import BattleRow, Item, Ledger, frames_app
+from evalkit.models.base import ModelSettings, Reply, request_key
+from evalkit.store import BattleRow, GradeRow, Item, Ledger, ResponseRow, frames_app
 from evalkit.store.ledger_app import BallotRow, Member, People
 
 ADMIN = Path(__file__).resolve().parents[2] / "app" / "app_pages" / "admin.py"
@@ -102,6 +102,26 @@ def test_doubtful_voters_come_first_and_are_set_aside_with_a_reason_and_taken_ba
     assert known.set_aside_at is None
 
 
+def test_pairs_with_a_known_winner_show_how_often_a_voter_is_right(people: People) -> None:
+    ledger = people.ledger
+    good, bad = ledger.add_models([ModelSettings("fake", name) for name in ("good", "bad")])
+    dataset, items = ledger.add_dataset("sums", [Item([{"role": "user", "content": f"sum {i}"}]) for i in range(4)])
+    run = ledger.start_run("r", {}, seed=0, environment={})
+    bodies = [(item, model, f'{{"item":{item},"model":{model}}}') for item in items for model in (good, bad)]
+    rows = [ResponseRow(m, i, dataset, request_key(b), b, Reply("x", finish_reason="stop")) for i, m, b in bodies]
+    answers = ledger.add_responses(run, rows)
+    metric = ledger.add_annotator("metric", "exact_match", {})
+    ledger.add_grades([GradeRow(answer, metric, "exact_match", (n + 1) % 2) for n, answer in enumerate(answers)])
+    pairs = [BattleRow(item, good, bad, *answers[2 * n : 2 * n + 2]) for n, item in enumerate(items)]
+    member, other = (people.ensure_member(f"signin:{name}", name, "voter") for name in "ab")
+    for battle, winner in zip(ledger.add_battles(pairs), ("model_a", "model_b", "model_a", "tie"), strict=True):
+        people.vote(BallotRow(str(battle), None, member.annotator_id, battle, "ab", winner, kind="gold"))
+    found = reads_people.members().set_index("name")
+    assert (found["gold"][member.name], found["gold_n"][member.name]) == (0.5, 4)
+    assert (pd.isna(found["gold"][other.name]), found["gold_n"][other.name]) == (True, 0)
+    assert not admin().exception
+
+
 def test_roles_change_and_no_admin_can_lock_the_door_from_inside(people: People) -> None:
     member = voters(people, 1)[0]
     test = select(admin(), "admin-members", 0)
@@ -170,6 +190,19 @@ def test_a_campaign_is_opened_changed_closed_and_opened_again(people: People) ->
     select(test, "admin-campaigns", 0)
     test.button(key=f"open-{number}").click().run()
     assert frames_app.campaigns(people.ledger)["status"][0] == "open"
+
+
+def test_a_campaign_of_free_prompts_has_models_and_a_policy_alone(people: People) -> None:
+    test = admin("Campaigns")
+    test.segmented_control(key="campaign-mode").set_value("free")
+    test.text_input(key="campaign-name").set_value("Ask")
+    test.multiselect(key="campaign-models").set_value(["fake/one", "fake/two"])
+    test.segmented_control(key="campaign-policy").set_value("uniform")
+    submit(test)
+    assert not test.exception
+    (campaign,) = frames_app.campaigns(people.ledger).to_dict("records")
+    assert campaign["mode"] == "free"
+    assert campaign["settings"] == {"models": ["fake/one", "fake/two"], "policy": "uniform"}
 
 
 def test_the_same_name_twice_is_refused(people: People) -> None:

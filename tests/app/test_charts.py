@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from app import charts, tables
+from app.name_places import name_places
 
 
 def board(**more: object) -> pd.DataFrame:
@@ -42,6 +43,17 @@ def test_only_the_front_is_joined_and_named() -> None:
     ).to_dict()
     line = next(layer for layer in drawn["layer"] if layer["mark"]["type"] == "line")
     assert len(drawn["datasets"][line["data"]["name"]]) == 1
+
+
+def test_names_of_near_points_stand_apart_or_in_the_tooltip_alone() -> None:
+    near = pd.DataFrame({"model": [f"model-{i}" for i in range(9)], "x": [1.0] * 8 + [2.0], "y": [1.0] * 8 + [2.0]})
+    places = name_places(near, "model", ["x"], ["y"])
+    here = places[:8].dropna()
+    assert len(set(here)) == len(here) < 8, "on one point there is not room for eight names"
+    assert places[8][0] < 0, "at the right edge a name stands to the left"
+    drawn = charts.scatter(near, "x", "y", label="model", title="t", x_title="x", y_title="y").to_dict()
+    texts = [layer for layer in drawn["layer"] if layer["mark"]["type"] == "text"]
+    assert sum(len(drawn["datasets"][layer["data"]["name"]]) for layer in texts) == places.notna().sum()
 
 
 def test_cells_without_a_value_stay_empty() -> None:

@@ -155,6 +155,22 @@ def test_a_campaign_says_who_meets_and_what_to_look_at(ledger: Ledger, script: S
     assert "needs two models" in everything(opened())
 
 
+def test_one_prompt_too_many_in_an_hour_is_said_and_asks_nobody(
+    ledger: Ledger, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import access
+
+    people = People(ledger)
+    people.add_campaign("free", mode="free")
+    voter = people.ensure_member("signin:vi", "Vi", "voter")
+    monkeypatch.setattr(access, "current", lambda: access.Visitor("voter", False, voter))
+    monkeypatch.setitem(access._LIMITS, "prompts", (1, 3600.0))
+    page = press(press(send(opened(), "hello"), "Tie"), "New battle")
+    page.chat_input[0].set_value("hello once more").run()
+    assert "1 prompts an hour are the most; go on in 60 minutes" in everything(page)
+    assert len(frames.responses(ledger, 1)) == 2
+
+
 def test_nobody_to_ask(ledger: Ledger) -> None:
     ledger.add_models([ModelSettings("recorded", "old", label="Old")])
     page = opened()

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sample_ledger
+import training_world
 from board_world import empty, filled, page, said
 
 from evalkit.store import Ledger
@@ -34,6 +36,26 @@ def test_what_needs_a_decision_is_said_with_numbers(filled: Path, monkeypatch: p
     assert "Uncertified judge" in told and "fair" in told
     assert "Failed requests" in told and "model-0 1 of 12" in told
     assert "Unreadable verdicts" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("", "Gate waiting] smollm2-json-merged: tested, neither approved nor rejected."),
+        ("DELETE FROM gate", "Gate missing] smollm2-json: trained, and no gate has tested it."),
+    ],
+)
+def test_models_before_the_gate(change: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "l.db"
+    ledger, run = sample_ledger.make(path, items=3)
+    training_world.fill(ledger, run)
+    if change:
+        with ledger.write() as connection:
+            connection.exec_driver_sql(change)
+    ledger.close()
+    shown = said(page("overview", path, monkeypatch)).replace("\\", "")
+    assert told in shown
+    assert "1 slice fails more often" in shown
 
 
 def test_a_running_run_shows_its_progress(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

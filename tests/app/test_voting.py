@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from postgres_server import fresh as fresh_place
+from postgres_server import postgres as postgres
 
 from app.voting import EVERYTHING, Pair, Queue, _shared
 from app.voting_pool import PLANNED, Pool, Settings
@@ -27,8 +29,8 @@ ITEMS = 4
 class World:
     """Three models' answers to four questions: 12 battles."""
 
-    def __init__(self, folder: Any, models: int = MODELS, items: int = ITEMS) -> None:
-        self.ledger = Ledger.open(str(folder / "ledger.db"))
+    def __init__(self, store: str, models: int = MODELS, items: int = ITEMS) -> None:
+        self.ledger = Ledger.open(store)
         self.people = People(self.ledger)
         self.models = self.ledger.add_models([ModelSettings("openai", f"m{i}", label=f"m{i}") for i in range(models)])
         questions = [Item(({"role": "user", "content": f"question {i}"},), name=f"q{i}") for i in range(items)]
@@ -58,12 +60,19 @@ class World:
         return Queue(pool, self.people, self.people.ensure_member(name, name, "voter").annotator_id)
 
 
+ON_BOTH = pytest.mark.parametrize("make", ["sqlite", "postgresql"], indirect=True)
+"""What a database may do otherwise: transactions, undo, votes at once."""
+
+
 @pytest.fixture
-def make(tmp_path: Any) -> Iterator[Callable[..., World]]:
+def make(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Callable[..., World]]:
     made: list[World] = []
+    store = str(tmp_path / "ledger.db")
+    if getattr(request, "param", "sqlite") == "postgresql":
+        store = fresh_place(request.getfixturevalue("postgres"), f"t{abs(hash(request.node.nodeid)):x}")
 
     def world(**size: int) -> World:
-        made.append(World(tmp_path, **size))
+        made.append(World(store, **size))
         return made[-1]
 
     yield world
@@ -101,6 +110,7 @@ def test_a_voter_is_asked_every_battle_once_and_then_thanked(world: World) -> No
     assert len(verdicts) == 12
 
 
+@ON_BOTH
 def test_a_vote_is_the_winner_whichever_side_it_was_on(world: World) -> None:
     queue = world.voter("ann", world.pool(repeat_share=0))
     pair = queue.next()
@@ -136,6 +146,7 @@ def test_sides_are_swapped_by_the_seed_and_the_voter(make: Callable[..., World])
     assert any(orders[one] != other[one] for one in orders)
 
 
+@ON_BOTH
 def test_the_same_press_again_is_no_second_vote(world: World) -> None:
     queue = world.voter("ann", world.pool(repeat_share=0))
     pair = queue.next()
@@ -177,6 +188,7 @@ def test_a_key_held_down_is_one_vote(world: World, monkeypatch: pytest.MonkeyPat
     assert queue.cast(shown.ballot_key, "left").status == "stored"
 
 
+@ON_BOTH
 def test_a_reload_and_a_second_tab_show_the_same_pair(world: World) -> None:
     pool = world.pool(repeat_share=0)
     queue = world.voter("ann", pool)
@@ -197,6 +209,7 @@ def test_a_reload_and_a_second_tab_show_the_same_pair(world: World) -> None:
     fresh.pool.close()
 
 
+@ON_BOTH
 def test_undo_takes_the_vote_out_and_asks_again(world: World) -> None:
     queue = world.voter("ann", world.pool(repeat_share=0))
     first = queue.next()
@@ -217,6 +230,7 @@ def test_undo_takes_the_vote_out_and_asks_again(world: World) -> None:
     assert vote.winner == again.winner("right")
 
 
+@ON_BOTH
 def test_undo_goes_back_through_several_votes_and_over_a_restart(world: World) -> None:
     pool = world.pool(repeat_share=0)
     seen = vote_all(world.voter("ann", pool), most=3)
@@ -278,6 +292,7 @@ def test_repeats_come_later_swapped_and_marked(make: Callable[..., World]) -> No
     assert len(set(fresh)) == len(fresh)
 
 
+@ON_BOTH
 def test_gold_pairs_are_those_a_metric_decides(make: Callable[..., World]) -> None:
     world = make(models=3, items=12)
     metric = world.ledger.add_annotator("metric", "exact_match", {})
@@ -344,6 +359,7 @@ def test_a_set_aside_voters_battles_are_asked_again(world: World) -> None:
     assert len(vote_all(world.voter("good", pool))) == 12
 
 
+@ON_BOTH
 def test_a_closed_campaign_takes_no_vote_and_loses_none(world: World) -> None:
     queue = world.voter("ann", world.pool(repeat_share=0))
     pair = queue.next()
@@ -371,6 +387,7 @@ def test_battles_of_judges_come_first_and_votes_outside_campaigns_work(world: Wo
     assert len(reads.votes(world.ledger, None)) == 3
 
 
+@ON_BOTH
 def test_twenty_voters_at_once_lose_and_double_nothing(make: Callable[..., World]) -> None:
     world = make(models=4, items=20)
     pool = world.pool(repeat_share=0.1)

@@ -172,6 +172,20 @@ def test_voters_see_only_what_they_were_invited_to(filled: Ledger, monkeypatch: 
     assert second not in {campaign.id for campaign in reads.open_campaigns(filled) if campaign.name == "one"}
 
 
+def test_one_vote_too_many_in_a_minute_is_said_and_not_stored(filled: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import access
+
+    monkeypatch.setitem(access._LIMITS, "votes", (2, 60.0))
+    people = People(filled)
+    people.add_campaign("one", settings={"repeat_share": 0})
+    _serve_as(monkeypatch, people.ensure_member("signin:vi", "Vi", "voter"))
+    page = opened()
+    for _ in range(3):
+        page = press(page, "left")
+    assert "2 votes a minute are the most; go on in" in everything(page)
+    assert len(frames.verdicts(filled, limit=None)) == 2
+
+
 def _serve_as(monkeypatch: pytest.MonkeyPatch, member: Any) -> None:
     from app import access
 

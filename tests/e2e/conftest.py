@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, no other test of this process can run an event loop
 def chromium() -> Iterator[Browser]:
     """Starts Chromium: that of CHROMIUM, else the one on PATH."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")

@@ -386,10 +386,6 @@ def test_wrong_ids_and_texts_with_line_breaks(bench: Bench) -> None:
         assert open_jobs(bench) == 0
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the engine catches it."""
-
-
 @pytest.mark.parametrize("step", ["upload", "create before", "create after", "update_batch"])
 def test_resumed_after_an_end_at_any_step(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Cancelled right there (as by Ctrl-C), and the ledger left as it then is."""

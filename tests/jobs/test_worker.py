@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from endpoint_server import Answer, MockServer, chat
+from postgres_server import fresh
 
 from evalkit.jobs import queue
 from evalkit.store import Ledger, frames, frames_app
@@ -70,8 +73,8 @@ class World:
         return "".join(path.read_text() for path in sorted(self.folder.glob("worker-*.txt")))
 
 
-@pytest.fixture
-def world(store: str, jobs: Jobs, tmp_path: Path, environment: dict[str, str]) -> Iterator[World]:
+@contextmanager
+def made(store: str, jobs: Jobs, tmp_path: Path, environment: dict[str, str]) -> Iterator[World]:
     counting = Counting()
     with MockServer(counting) as server:
         prompts = [{"id": str(i), "prompt": f"Question {i}?"} for i in range(PROMPTS)]
@@ -89,6 +92,26 @@ def world(store: str, jobs: Jobs, tmp_path: Path, environment: dict[str, str]) -
                     process.send_signal(signal.SIGINT)
             for process in workers:
                 process.wait(timeout=60)
+
+
+@pytest.fixture
+def world(store: str, jobs: Jobs, tmp_path: Path, environment: dict[str, str]) -> Iterator[World]:
+    with made(store, jobs, tmp_path, environment) as one:
+        yield one
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+def served(
+    request: pytest.FixtureRequest, store: str, tmp_path: Path, environment: dict[str, str]
+) -> Iterator[tuple[World, list[str]]]:
+    """A world whose queue is kept by a server, and the worker's options for it."""
+    options: list[str] = []
+    if request.param == "redis":
+        options = ["--redis", request.getfixturevalue("redis_url")]
+    else:
+        store = fresh(request.getfixturevalue("postgres"), "jobs")
+    with Ledger.open(store) as ledger, made(store, Jobs(ledger), tmp_path, environment) as one:
+        yield one, options
 
 
 def ended(row: JobRow) -> bool:
@@ -178,6 +201,27 @@ def test_two_workers_share_the_queue_and_a_missed_schedule_fires_once(world: Wor
     assert left["last_at"] is not None and left["next_at"] > left["last_at"]
     assert set(world.server.asked.values()) <= {1, 2, 3}  # jobs of one plan at once may ask the same
     assert world.said().count(": started") == 5
+
+
+def test_with_a_queue_on_a_server_a_killed_job_is_resumed(served: tuple[World, list[str]]) -> None:
+    world, options = served
+    worker = world.worker(*options)
+    job = world.submit()
+    row = world.until(job, lambda row: row.progress >= 2 and row.pid != worker.pid)
+    worker.kill()
+    worker.wait()
+    assert row.pid is not None
+    os.killpg(row.pid, signal.SIGKILL)
+    world.server.delay = 0.0
+    world.worker(*options)
+    row = world.until(job, lambda row: row.attempts == 2)
+    row = world.until(job, ended)
+    assert (row.status, row.progress) == ("done", PROMPTS)
+    assert "its worker was ended" in world.said()
+    assert len(world.server.asked) == PROMPTS
+    assert sum(world.server.asked.values()) <= PROMPTS + 6, "what was in flight, or answered and not stored yet"
+    assert len(frames.responses(world.jobs.ledger, 1)) == PROMPTS
+    assert not re.search("Warning|Traceback|of-this-test", world.said())
 
 
 def test_a_job_cancelled_while_no_worker_ran_is_ended_by_the_next_one(world: World) -> None:

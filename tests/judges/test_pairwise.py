@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.models import Reply, RequestFailed
 from judges import pairwise
-from judges.fight import Fight
+from judges.fight import Fight, draw
 from judges.prompt import load_prompt
 
 PROMPT = load_prompt("pairwise-v1")
@@ -181,9 +181,9 @@ def test_random_orders_are_drawn_with_the_seed() -> None:
 
 def test_a_limited_judge_sees_a_draw_in_order_that_a_larger_one_holds() -> None:
     there = fights(50)
-    drawn = pairwise.draw(there, 10, 0)
+    drawn = draw(there, 10, 0)
     assert len(drawn) == 10
     assert drawn == sorted(drawn, key=lambda f: f.battle_id)
-    assert drawn == pairwise.draw(there, 10, 0) != pairwise.draw(there, 10, 1)
-    assert {f.battle_id for f in drawn} < {f.battle_id for f in pairwise.draw(there, 20, 0)}
-    assert pairwise.draw(there, None, 0) == pairwise.draw(there, 99, 0) == there
+    assert drawn == draw(there, 10, 0) != draw(there, 10, 1)
+    assert {f.battle_id for f in drawn} < {f.battle_id for f in draw(there, 20, 0)}
+    assert draw(there, None, 0) == draw(there, 99, 0) == there

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from evalkit.models import Reply, RequestFailed
-from judges import pointwise
-from judges.fight import Case
+from judges.fight import Case, draw
 
 Make = Callable[..., Any]
 LIST = json.dumps({"questions": ["Is it polite?", "Is it right?"]})
@@ -118,8 +117,8 @@ def test_without_a_checklist_the_grades_are_errors(make_world: Make, saying: Mak
 
 def test_a_limited_judge_grades_a_draw() -> None:
     cases = [Case(i, i, ("q",), None, "", ("a",)) for i in range(50)]
-    drawn = pointwise.draw(cases, 10, 0)
+    drawn = draw(cases, 10, 0)
     assert len(drawn) == 10
     assert drawn == sorted(drawn, key=lambda c: c.response_id)
-    assert {c.response_id for c in drawn} < {c.response_id for c in pointwise.draw(cases, 20, 0)}
-    assert pointwise.draw(cases, None, 0) == cases
+    assert {c.response_id for c in drawn} < {c.response_id for c in draw(cases, 20, 0)}
+    assert draw(cases, None, 0) == cases

@@ -37,12 +37,12 @@ GOAL_ROWS, GOAL_MS = 40_000, 50
 class Load:
     """Realistic rows in any number: texts of words drawn with a seed, keys of their own."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, models: int = MODELS) -> None:
         self.rng = random.Random(0)
         words = ["".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz", k=self.rng.randint(2, 9))) for _ in range(3000)]
         self.texts = [" ".join(self.rng.choices(words, k=47)) for _ in range(2000)]
         self.bodies = [self._body(" ".join(self.rng.choices(words, k=20))) for _ in range(2000)]
-        self.models = ledger.add_models([ModelSettings("openai", f"model-{i}") for i in range(MODELS)])
+        self.models = ledger.add_models([ModelSettings("openai", f"model-{i}") for i in range(models)])
         self.datasets, self.items = [], []
         for number in range(DATASETS):
             made = [
@@ -67,7 +67,7 @@ class Load:
         made = []
         for i in range(start, start + count):
             item = i % ITEMS
-            model = self.models[i // ITEMS % MODELS]
+            model = self.models[i // ITEMS % len(self.models)]
             key = hashlib.sha256(f"{salt}{i}".encode()).hexdigest()
             reply: Reply | RequestFailed = RequestFailed("server", "500: overloaded")
             if i % 50:

@@ -13,8 +13,8 @@ from sample_ledger import HOSTILE
 from small import answers, judge, run
 
 from evalkit import report
+from evalkit.commands.printing import plain
 from evalkit.errors import UserError
-from evalkit.printing import plain
 from evalkit.report import build_report, write_report
 from evalkit.report.html import Axis, axis
 from evalkit.store import Ledger

@@ -9,7 +9,6 @@ from evalkit.stats import bradley_terry
 from evalkit.stats.ranks import (
     _draw,
     _pair_precision,
-    letter_display,
     rank_ranges,
     significance_groups,
     told_apart,
@@ -129,7 +128,6 @@ def test_significance_groups() -> None:
     better[0, 2] = better[0, 3] = better[1, 3] = True
     groups = significance_groups(better)
     assert groups == ((0, 1), (1, 2), (2, 3))
-    assert letter_display(groups, 4) == ("a", "ab", "bc", "c")
     assert significance_groups(np.zeros((3, 3), dtype=bool)) == ((0, 1, 2),)
     assert significance_groups(np.triu(np.ones((3, 3), dtype=bool), 1)) == ((0,), (1,), (2,))
     assert significance_groups(np.zeros((0, 0), dtype=bool)) == ()
@@ -144,7 +142,6 @@ def test_groups_are_shared_just_by_models_not_told_apart() -> None:
     for group in groups:
         shared[np.ix_(group, group)] = True
     np.testing.assert_array_equal(shared, ~(better | better.T))
-    assert len(letter_display(groups, 40)) == 40
 
 
 def test_the_board_says_which_rule_it_used() -> None:

@@ -15,13 +15,11 @@ from sqlalchemy.orm import aliased
 
 from evalkit.errors import UserError
 from evalkit.store.arena import judges_answers
-from evalkit.store.formats.names import annotator_names, item_ids
+from evalkit.store.formats.names import annotator_names, pages
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.schema import Battle, Grade, Item, Response, Verdict
 from evalkit.store.schema_app import set_aside
-
-PAGE = 5_000
 
 
 def make_folder(folder: Path) -> None:
@@ -82,12 +80,10 @@ def answers(ledger: Ledger) -> Iterator[Given]:
         *(Response.created_at, Item.messages, Item.tags),
     )
     query = sa.select(*columns).join(Item, Item.id == Response.item_id).where(Response.id.not_in(judges_answers()))
-    query = query.where(sa.func.coalesce(Response.error_kind, "") != "missing").order_by(Response.id).limit(PAGE)
-    last = 0
+    query = query.where(sa.func.coalesce(Response.error_kind, "") != "missing")
     with ledger.engine.connect() as connection:
         models = model_names(connection)
-        while found := connection.execute(query.where(Response.id > last)).all():
-            items = item_ids(connection, {row.item_id for row in found})
+        for found, items in pages(connection, query, Response.id):
             for row in found:
                 yield Given(
                     id=row.id,
@@ -100,7 +96,6 @@ def answers(ledger: Ledger) -> Iterator[Given]:
                     text=row.text,
                     created_at=row.created_at,
                 )
-            last = found[-1].id
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +146,10 @@ def verdicts(ledger: Ledger) -> Iterator[Said]:
     query = sa.select(*columns, *(column.label(label) for column, label in zip(texts, labels, strict=True)))
     query = query.join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
     query = query.outerjoin(a, a.id == Battle.response_a_id).outerjoin(b, b.id == Battle.response_b_id)
-    query = query.where(Verdict.annotator_id.not_in(set_aside())).order_by(Verdict.id).limit(PAGE)
-    last = 0
+    query = query.where(Verdict.annotator_id.not_in(set_aside()))
     with ledger.engine.connect() as connection:
         models, people = model_names(connection), annotator_names(connection)
-        while found := connection.execute(query.where(Verdict.id > last)).all():
-            items = item_ids(connection, {row.item_id for row in found})
+        for found, items in pages(connection, query, Verdict.id):
             for row in found:
                 kind, name = people[row.annotator_id]
                 sides = [
@@ -189,7 +182,6 @@ def verdicts(ledger: Ledger) -> Iterator[Said]:
                     before_a=before[0],
                     before_b=before[1],
                 )
-            last = found[-1].id
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +208,10 @@ def grades(ledger: Ledger) -> Iterator[Graded]:
         *(Grade.annotator_id, Grade.criterion, Grade.replicate, Grade.value, Grade.detail),
     )
     query = sa.select(*columns).join(Response, Response.id == Grade.response_id)
-    query = query.join(Item, Item.id == Response.item_id).order_by(Grade.id).limit(PAGE)
-    last = 0
+    query = query.join(Item, Item.id == Response.item_id)
     with ledger.engine.connect() as connection:
         models, people = model_names(connection), annotator_names(connection)
-        while found := connection.execute(query.where(Grade.id > last)).all():
-            items = item_ids(connection, {row.item_id for row in found})
+        for found, items in pages(connection, query, Grade.id):
             for row in found:
                 kind, name = people[row.annotator_id]
                 yield Graded(
@@ -237,4 +227,3 @@ def grades(ledger: Ledger) -> Iterator[Graded]:
                     value=row.value,
                     rationale=(row.detail or {}).get("rationale"),
                 )
-            last = found[-1].id

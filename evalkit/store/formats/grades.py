@@ -16,9 +16,9 @@ from evalkit.store.formats.names import (
     annotator_names,
     annotators_by_name,
     import_run,
-    item_ids,
     items_by_name,
     models_by_name,
+    pages,
     stored_responses,
 )
 from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
@@ -40,7 +40,6 @@ COLUMNS: dict[str, type] = {
     "value": float,
     "error": str,
 }
-PAGE = 10_000
 KINDS = ("human", "judge", "metric")
 LAYOUT = Layout(
     required=REQUIRED,
@@ -150,14 +149,11 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         *(Grade.id, Response.item_id, Response.model_id, Response.sample, Response.turn, Grade.annotator_id),
         *(Grade.criterion, Grade.replicate, Grade.value, Grade.error),
     )
-    query = sa.select(*columns).join(Response, Response.id == Grade.response_id).order_by(Grade.id).limit(PAGE)
+    query = sa.select(*columns).join(Response, Response.id == Grade.response_id)
     query = query.where(~Grade.criterion.startswith(PROBE))
-    last = 0
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)
         for unnamed in connection.scalars(sa.select(Model.id).where(Model.provider == "recorded", Model.name == "")):
             models[unnamed] = ""
-        while found := connection.execute(query.where(Grade.id > last)).all():
-            items = item_ids(connection, {row[1] for row in found})
+        for found, items in pages(connection, query, Grade.id):
             yield [(items[row[1]], models[row[2]], *row[3:5], *annotators[row[5]][::-1], *row[6:]) for row in found]
-            last = found[-1][0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute
 
 from evalkit.errors import UserError
 from evalkit.models.base import Message, ModelSettings, Reply, RequestFailed, canonical_json, request_key
@@ -27,6 +28,7 @@ from evalkit.store.writing import chunks, ids_by_hash
 Place = tuple[int, int, int, int]
 """Of an answer: model id, item id, sample, turn."""
 NOTHING: Mapping[str, Any] = {}
+PAGE = 5_000  # rows that an export holds in memory
 IMPORTED = "import"
 """Source of a dataset made from a file; its items go by the file's own ids."""
 
@@ -209,16 +211,42 @@ def recorded(
 
 def item_ids(connection: sa.Connection, items: Collection[int]) -> dict[int, str]:
     """Returns what files call items: the id in the file they came from if it means them only, else their hash."""
-    imported = imported_items(connection)
+    names = _ids_in_files(connection)
+    _add_hashes(connection, names, items)
+    return names
+
+
+def pages(
+    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], key: InstrumentedAttribute[int]
+) -> Iterator[tuple[Sequence[sa.Row[*tuple[Any, ...]]], Mapping[int, str]]]:
+    """Yields what an export reads: rows in the order of a key, a page at a time, with their `item_ids`.
+
+    Args:
+        connection: To read by.
+        query: Selects the key first, and an `item_id`.
+        key: Primary key of the table that is exported.
+    """
+    query = query.order_by(key).limit(PAGE)
+    names = _ids_in_files(connection)
+    last = 0
+    while found := connection.execute(query.where(key > last)).all():
+        _add_hashes(connection, names, {row.item_id for row in found})
+        yield found, names
+        last = found[-1][0]
+
+
+def _ids_in_files(connection: sa.Connection) -> dict[int, str]:
     names: dict[int, str] = {}
-    for name, found in imported.items():
+    for name, found in imported_items(connection).items():
         if len(found) == 1:
             names.setdefault(next(iter(found)), name)
-    missing = sorted(item for item in set(items) if not names.get(item))
-    for chunk in chunks(missing):
+    return names
+
+
+def _add_hashes(connection: sa.Connection, names: dict[int, str], items: Collection[int]) -> None:
+    for chunk in chunks(sorted(item for item in set(items) if not names.get(item))):
         hashes = sa.select(ItemTable.id, ItemTable.hash).where(ItemTable.id.in_(chunk))
         names.update((row[0], row[1]) for row in connection.execute(hashes))
-    return names
 
 
 def stored_responses(connection: sa.Connection, items: Collection[int]) -> dict[Place, tuple[int, bool]]:

@@ -17,6 +17,7 @@ from evalkit.store.formats.names import (
     item_ids,
     join_items,
     models_by_name,
+    pages,
     recorded,
     stored_responses,
 )
@@ -215,13 +216,10 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
         .join(ItemTable, ItemTable.id == Response.item_id)
         .where(Response.id.not_in(judges_answers()))
     )
-    query = query.order_by(Response.id).limit(PAGE)
-    last = 0
     numbers: dict[tuple[int, int, int], int] = {}
     with ledger.engine.connect() as connection:
         models = model_names(connection)
-        while found := connection.execute(query.where(Response.id > last)).all():
-            items = item_ids(connection, {row[1] for row in found})
+        for found, items in pages(connection, query, Response.id):
             page = []
             for row in found:
                 tags = {name: value for name, value in row[5].items() if row[3] or name != "item_id"}
@@ -229,4 +227,3 @@ def _pages(ledger: Ledger) -> Iterator[list[tuple[Any, ...]]]:
                 number = numbers[row[1], row[2], row[6]] = numbers.get((row[1], row[2], row[6]), -1) + 1
                 page.append((items[row[1]], models[row[2]], _prompt(row[3]), row[4] or "", told, number, *row[6:]))
             yield page
-            last = found[-1][0]

@@ -16,9 +16,9 @@ from evalkit.store.formats.names import (
     annotator_names,
     annotators_by_name,
     import_run,
-    item_ids,
     items_by_name,
     models_by_name,
+    pages,
     stored_responses,
 )
 from evalkit.store.formats.tables import LARGEST, Row, read_table, unique, write_table
@@ -44,7 +44,6 @@ COLUMNS: dict[str, type] = {
     "category": str,
     "error": str,
 }
-PAGE = 10_000
 LAYOUT = Layout(
     required=REQUIRED,
     texts={"criterion": "overall", "category": None, "error": None},
@@ -272,18 +271,15 @@ def _pages(ledger: Ledger, include_set_aside: bool) -> Iterator[list[tuple[Any, 
     )
     query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
     # Probes are no votes on contestants.
-    query = query.where(~Verdict.criterion.startswith(PROBE)).order_by(Verdict.id).limit(PAGE)
+    query = query.where(~Verdict.criterion.startswith(PROBE))
     if not include_set_aside:
         query = query.where(Verdict.annotator_id.not_in(set_aside()))
-    last = 0
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)
-        while found := connection.execute(query.where(Verdict.id > last)).all():
-            items = item_ids(connection, {row[1] for row in found})
+        for found, items in pages(connection, query, Verdict.id):
             page = []
             for row in found:
                 kind, name = annotators[row[5]]
                 who = (items[row[1]], models[row[2]], models[row[3]], row[4], name, kind)
                 page.append((*who, *row[6:12], row[12].get("category"), row[13]))
             yield page
-            last = found[-1][0]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import printing
-from evalkit.cli_look import STORE, Json, Store
-from evalkit.cli_store import opened, started
+from evalkit.commands import printing
+from evalkit.commands.look import STORE, Json, Store
+from evalkit.commands.store import opened, started
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:

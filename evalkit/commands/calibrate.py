@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalkit import cli_board, cli_look, printing
-from evalkit.cli_store import opened
+from evalkit.commands import board, look, printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    votes: cli_board.Votes = None,
+    votes: board.Votes = None,
     judges: Annotated[str, typer.Option(help="Pattern of the judges' names, gpt4_*; by default all judges.")] = "*",
     humans: Annotated[
         str, typer.Option(help="Pattern of those held to be right, expert_* or a verifier; by default all people.")
@@ -54,9 +54,9 @@ def calibrate(
     weights_out: Annotated[
         Path | None, typer.Option("--weights-out", help="Write the jury's weights, a JSON file for a plan's jury.")
     ] = None,
-    seed: cli_board.Seed = 0,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    seed: board.Seed = 0,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Hold judges and juries against people: scorecard, whom to keep, where they may stand in, what is still open."""
     from judges.calibration import calibrate as calibrate_judges

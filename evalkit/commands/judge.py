@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evalkit import cli_calibrate, cli_look, cli_probe, cli_store, printing
+from evalkit.commands import calibrate, look, printing, probe
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ def register(app: typer.Typer) -> None:
     """Adds the group to `evalkit`, with the commands of its other modules."""
     judge_app.command("list")(list_judges)
     judge_app.command("run")(run_judge)
-    cli_calibrate.register(judge_app)
-    cli_probe.register(judge_app)
+    calibrate.register(judge_app)
+    probe.register(judge_app)
     app.add_typer(judge_app, name="judge")
 
 
-def list_judges(json: cli_look.Json = False) -> None:
+def list_judges(json: look.Json = False) -> None:
     """List the prompts that judges can be given, with their protocol, and the criteria that they can judge by."""
     from judges.criteria import criterion_sets
     from judges.prompt import list_prompts
@@ -88,9 +89,9 @@ def run_judge(
     dollars: Annotated[float | None, typer.Option(help="No request is sent that could go over it.")] = None,
     prices: Annotated[Path | None, typer.Option(help="Price list of your own (YAML).")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
-    json: cli_look.Json = False,
+    json: look.Json = False,
 ) -> None:
     """Judge battles, or grade answers, that are in a ledger already; a second run asks only for what is missing."""
     if (model is None) == (not verifier):
@@ -120,9 +121,9 @@ def run_judge(
         else None,
     )
     chosen = judge_run.Chosen(tuple(dataset or ()), voted, seed)
-    with cli_store.opened(store) as ledger:
+    with opened(store) as ledger:
         if dry_run:
-            cli_look.print_estimates(judge_run.count(ledger, plan, chosen, prices), json)
+            look.print_estimates(judge_run.count(ledger, plan, chosen, prices), json)
             return
         from evalkit.engine.progress import RichProgress
 
@@ -148,16 +149,16 @@ def _print_judged(ledger: Ledger, plan: JudgePlan, done: Judged, json: bool) -> 
         return
     if verdicts:
         _print_verdicts(verdicts)
-    cli_look.print_grades(grades)
+    look.print_grades(grades)
     if done.without_texts:
         printing.say(f"{done.without_texts} battles were left out: the ledger has not both answers.")
     printing.say(
         f"Run {done.run_id}: {sums['n']} requests, {sums['cached']} of them answered by the ledger, {sums['errors']} "
         f"failed; {sums['prompt_tokens']} tokens in, {sums['completion_tokens']} out, "
-        f"{cli_look.in_dollars(cost, sums['unpriced'])}."
+        f"{look.in_dollars(cost, sums['unpriced'])}."
     )
     if done.errors:
-        for kind, n, example in cli_look.error_kinds(ledger, done.run_id):
+        for kind, n, example in look.error_kinds(ledger, done.run_id):
             printing.say(f"  {n} x {kind}: {example}")
         printing.say("Run the same command again to retry what failed.")
     if done.not_sent:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evalkit import printing
-from evalkit.cli_store import opened
+from evalkit.commands import printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 
-def leaderboard(
+def protocol_board(
     votes: Path | None,
     store: str,
     judges: list[str] | None,

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import printing
-from evalkit.cli_store import opened
+from evalkit.commands import printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ COLUMNS = {
 ONLY = {"ties": "half", "both_bad": None, "interval": "sandwich", "prior": "none", "ranks": "family-wise"}
 
 
-def leaderboard(
+def corrected_board(
     votes: Path | None,
     store: str,
     judges: list[str] | None,
@@ -56,10 +56,10 @@ def leaderboard(
     if json:
         printing.print_json(found)
         return
-    print_corrected(found, title)
+    _print(found, title)
 
 
-def print_corrected(found: CorrectedTable, title: str) -> None:
+def _print(found: CorrectedTable, title: str) -> None:
     """Prints the board as a table, and what was done."""
     printing.print_table(printing.plain(found.rows), COLUMNS, title=f"Corrected leaderboard ({title})")
     shown = ", ".join(found.judges[:5]) + (f" and {len(found.judges) - 5} more" if len(found.judges) > 5 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit import printing
+from evalkit.commands import printing
 
 ROWS = [
     {"model": "smollm2-135m-instruct", "task": "starter_arithmetic_de", "n": 1200, "score": 0.25, "ok": True},

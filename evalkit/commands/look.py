@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalkit import printing
-from evalkit.cli_store import opened, run_id
+from evalkit.commands import printing
+from evalkit.commands.store import opened, run_id
 
 if TYPE_CHECKING:
     import pandas as pd

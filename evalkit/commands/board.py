@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import cli_corrected, cli_look, cli_protocol, printing
-from evalkit.cli_store import opened
+from evalkit.commands import look, printing
+from evalkit.commands.corrected import corrected_board
+from evalkit.commands.protocol import protocol_board
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,8 +79,8 @@ def leaderboard(
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="With --protocol: the model that win rates are against.")] = None,
     seed: Seed = 0,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Print the leaderboard of all battles in the ledger or a votes file: Bradley-Terry ratings, intervals, ranks."""
     options: dict[str, Any] = {
@@ -91,7 +93,7 @@ def leaderboard(
         wrong = [name for name, value in other.items() if value is not None]
         if wrong:
             raise UserError(f"--protocol is a board of its own; leave {wrong[0]} out", code=2)
-        cli_protocol.leaderboard(votes, store, judge, criterion, protocol, baseline, seed, json)
+        protocol_board(votes, store, judge, criterion, protocol, baseline, seed, json)
         return
     if baseline is not None:
         raise UserError("--baseline says whom a protocol's win rates are against; give --protocol with it", code=2)
@@ -100,7 +102,7 @@ def leaderboard(
         wrong = [name for name, value in other.items() if value is not None]
         if wrong:
             raise UserError(f"--corrected is a board of its own; leave {wrong[0]} out", code=2)
-        cli_corrected.leaderboard(votes, store, judge, humans, criterion, options, json)
+        corrected_board(votes, store, judge, humans, criterion, options, json)
         return
     if humans != "*":
         raise UserError("--humans says whose votes correct a judge's board; give --corrected with it", code=2)
@@ -198,7 +200,7 @@ def _of_ledger(
     elif json:
         printing.print_json(board)
     else:
-        cli_look.print_board(board)
+        look.print_board(board)
 
 
 # -- what is printed ----------------------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ def _print_rows(rows: list[dict[str, Any]], title: str, more: Mapping[str, str] 
     for row in rows:
         low, high = row["rank_low"], row["rank_high"]
         row["rank"] = str(low) if low == high else f"{low}-{high}"
-    printing.print_table(rows, {**cli_look.BOARD, "votes": "votes", **(more or {})}, title=title)
+    printing.print_table(rows, {**look.BOARD, "votes": "votes", **(more or {})}, title=title)
 
 
 def _print_facts(ratings: Ratings, groups: bool = False) -> None:

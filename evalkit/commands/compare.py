@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import cli_board, cli_look, printing
-from evalkit.cli_store import opened
+from evalkit.commands import board, look, printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def correlate(
     method: Annotated[
         Literal["pearson", "spearman", "kendall"], typer.Option(help="Coefficient in the picture.")
     ] = "spearman",
-    seed: cli_board.Seed = 0,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    seed: board.Seed = 0,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Correlate score columns over models: Pearson, Spearman, Kendall, with intervals."""
     from evalkit.stats import correlate as correlate_columns
@@ -94,8 +94,8 @@ def correlate(
 def compare_boards(
     benchmark: Annotated[Path, typer.Argument(help="Board with columns model, rating, lower, upper.")],
     reference: Annotated[Path, typer.Argument(help="The board to hold it against, the same columns.")],
-    seed: cli_board.Seed = 0,
-    json: cli_look.Json = False,
+    seed: board.Seed = 0,
+    json: look.Json = False,
 ) -> None:
     """Hold one leaderboard against another: separability, agreement with confidence, rank correlations."""
     from evalkit.stats import compare_boards as compare_two
@@ -129,9 +129,9 @@ def compare(
     grades: Grades = None,
     annotators: Annotators = "*",
     cluster: Cluster = None,
-    seed: cli_board.Seed = 0,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    seed: board.Seed = 0,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Compare two models on the same items: paired difference, its interval, McNemar's and a permutation test."""
     from evalkit.stats import compare_criteria
@@ -174,8 +174,8 @@ def power(
     n: Annotated[int | None, typer.Option("--n", min=1, help="Items or votes: what difference do they find?")] = None,
     alpha: Annotated[float, typer.Option(help="Level of the two-sided test.")] = 0.05,
     chance: Annotated[float, typer.Option("--power", help="Chance of finding the effect.")] = 0.8,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Plan a comparison: how many items or votes an effect needs, or what effect a number of them finds."""
     from evalkit.stats import MeanTest, variance_components

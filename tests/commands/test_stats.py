@@ -18,7 +18,7 @@ from evalkit.stats import bradley_terry
 from evalkit.store import Ledger
 from evalkit.store.formats.generic import import_votes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/schemas").glob("*.json")}
 PAGE = "\n".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("statistics", "calibration"))
 MODELS = ("atlas", "birch", "cedar", "delta")

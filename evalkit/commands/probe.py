@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evalkit import cli_look, cli_store, printing
+from evalkit.commands import look, printing
+from evalkit.commands.store import started
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def probe(
     batch: Annotated[bool, typer.Option("--batch", help="By the endpoint's batch API.")] = False,
     dollars: Annotated[float | None, typer.Option(help="No request is sent that could go over it.")] = None,
     prices: Annotated[Path | None, typer.Option(help="Price list of your own (YAML).")] = None,
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
-    json: cli_look.Json = False,
+    json: look.Json = False,
 ) -> None:
     """Probe a judge with injections and constant answers; a second run asks only for what is missing."""
     from evalkit import judge_run
@@ -59,11 +60,11 @@ def probe(
     )  # fmt: skip
     judge, table = load_judge(plan), Prices.load(prices)
     if dry_run:
-        cli_look.print_estimates(_count(store, judge, questions, table), json)
+        look.print_estimates(_count(store, judge, questions, table), json)
         return
     if dollars is not None and judge.model is not None and table.estimate(judge.model.settings, 1, 1) is None:
         raise UserError(f"--dollars: the price of {model} is unknown; name a price list by --prices", code=2)
-    with cli_store.started(store) as ledger:
+    with started(store) as ledger:
         run_id, not_sent = _run(ledger, judge, questions, dollars, table)
         errors = _print(ledger, run_id, judge, not_sent, json)
     raise typer.Exit(1 if errors or not_sent else 0)
@@ -163,7 +164,7 @@ def _print(ledger: Ledger, run_id: int, judge: Judge, not_sent: int, json: bool)
     )
     printing.say(
         f"Run {run_id}: {sums['n']} requests, {sums['cached']} of them answered by the ledger, {errors} failed; "
-        f"{cli_look.in_dollars(cost, sums['unpriced'])}."
+        f"{look.in_dollars(cost, sums['unpriced'])}."
     )
     if errors or not_sent:
         printing.say(f"{errors} requests failed, {not_sent} were not sent: the same command tries them again.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalkit import cli_look
-from evalkit.cli_store import opened
+from evalkit.commands import look
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     address: Annotated[str, typer.Option(help="Address to listen on; by default this machine alone.")] = "127.0.0.1",
     team: Annotated[
@@ -38,7 +38,7 @@ def serve(
     from importlib.util import find_spec
     from pathlib import Path
 
-    from evalkit import printing
+    from evalkit.commands import printing
 
     if find_spec("streamlit") is None:
         raise UserError("the dashboard needs Streamlit; type: pip install 'evalkit[app]'")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evalkit import cli_board, cli_compare, cli_look, printing
-from evalkit.cli_store import opened
+from evalkit.commands import board, compare, look, printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ MIN_INSTANCES = 30  # of an annotator in the alt-test
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(cli_board.leaderboard)
+    app.command()(board.leaderboard)
     for command in (agreement, audit):
         app.command()(command)
-    cli_compare.register(app)
+    compare.register(app)
 
 
 def agreement(
-    votes: cli_board.Votes = None,
+    votes: board.Votes = None,
     judge: Annotated[str, typer.Option(help="Pattern of the judges' names, gpt4_*; by default all judges.")] = "*",
     annotators: Humans = "*",
-    group_by: cli_board.Group = None,
+    group_by: board.Group = None,
     min_votes: Annotated[
         int | None,
         typer.Option("--min-votes", min=0, help="Leave out humans with fewer votes; the alt-test's default is 30."),
@@ -50,8 +50,8 @@ def agreement(
         float, typer.Option(min=0, max=1, help="The alt-test's: 0.2 for experts, 0.15 skilled, 0.1 crowd workers.")
     ] = 0.2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Taken as by every command; nothing is drawn here.")] = 0,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Print how far judges agree with humans, and humans with one another; or the alternative annotator test."""
     if votes is not None and grades is not None:
@@ -94,7 +94,7 @@ def agreement(
 
 def audit(
     judge: Annotated[str, typer.Argument(help="The judge's name, as in its votes.")],
-    votes: cli_board.Votes = None,
+    votes: board.Votes = None,
     annotators: Humans = "*",
     responses: Annotated[
         Path | None, typer.Option(help="Responses file, for lengths; by default the ledger's answers.")
@@ -109,8 +109,8 @@ def audit(
             metavar="NAME=FAMILY", help="Family of a model or the judge; several times; by default its name's."
         ),
     ] = None,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """Say what a judge decides by, and check it for parse failures, position, length, self-preference, a null model."""
     from evalkit.stats import audit_judge

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from evalkit import cli_look, printing
-from evalkit.cli_store import opened
+from evalkit.commands import look, printing
+from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
 jobs_app = typer.Typer(
     help="Work that `evalkit worker` does: queue, log, cancel, retry, schedule.", no_args_is_help=True
 )
-Job = Annotated[int, typer.Argument(help="Its number in `evalkit jobs list`.", min=0, max=cli_look.ROWS)]
+Job = Annotated[int, typer.Argument(help="Its number in `evalkit jobs list`.", min=0, max=look.ROWS)]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many jobs run at once.")] = 1,
     redis: Annotated[
         str | None, typer.Option(help="Queue at this URL, redis://HOST; default beside the ledger.")
@@ -42,9 +42,9 @@ def worker(
 
 
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=cli_look.ROWS, help="The newest so many.")] = 20,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    limit: Annotated[int, typer.Option(min=1, max=look.ROWS, help="The newest so many.")] = 20,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """List jobs, newest first."""
     from evalkit.jobs.queue import has_worker
@@ -78,7 +78,7 @@ def submit(
     cron: Annotated[
         str | None, typer.Option(help="Again and again: minute hour day month weekday, UTC, as '0 2 * * *'.")
     ] = None,
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
 ) -> None:
     """Queue a job for `evalkit worker`; --name, --cron and --store stand before the kind."""
     from evalkit.jobs import queue
@@ -97,7 +97,7 @@ def submit(
         printing.say(f"No worker runs yet. Type: evalkit worker --store {store}")
 
 
-def cancel(job: Job, store: cli_look.Store = cli_look.STORE) -> None:
+def cancel(job: Job, store: look.Store = look.STORE) -> None:
     """Cancel a job; one that runs is interrupted as by Ctrl-C, and what was answered is stored."""
     from evalkit.jobs import queue
 
@@ -107,7 +107,7 @@ def cancel(job: Job, store: cli_look.Store = cli_look.STORE) -> None:
     printing.say(f"Job {job} is cancelled.")
 
 
-def retry(job: Job, store: cli_look.Store = cli_look.STORE) -> None:
+def retry(job: Job, store: look.Store = look.STORE) -> None:
     """Queue a job again that has ended; it goes on where it was."""
     from evalkit.jobs import queue
 
@@ -118,7 +118,7 @@ def retry(job: Job, store: cli_look.Store = cli_look.STORE) -> None:
 def logs(
     job: Job,
     tail: Annotated[int, typer.Option(min=1, max=100_000, help="The last so many lines.")] = 200,
-    store: cli_look.Store = cli_look.STORE,
+    store: look.Store = look.STORE,
 ) -> None:
     """Print the end of what a job printed."""
     from evalkit.jobs import queue
@@ -131,8 +131,8 @@ def schedule(
     on: Annotated[
         bool | None, typer.Option("--on/--off", help="Whether its jobs are queued when they are due.")
     ] = None,
-    store: cli_look.Store = cli_look.STORE,
-    json: cli_look.Json = False,
+    store: look.Store = look.STORE,
+    json: look.Json = False,
 ) -> None:
     """List schedules, or turn one on or off; `evalkit jobs submit --cron` makes them."""
     from evalkit.jobs import queue

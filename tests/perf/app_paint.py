@@ -1,0 +1,149 @@
+"""First paint of every page of the app: a real `evalkit app`, a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 180
+GIVEN_UP_S = 90
+
+CHART = '[data-testid="stVegaLiteChart"] :is(svg, canvas)'
+TABLE = '[data-testid="stDataFrame"] canvas'
+PAGES = {
+    "overview": '[data-testid="stMetricValue"]',
+    "leaderboard": f"{CHART}, {TABLE}",
+    "correlation": CHART,
+    "judges": f'{CHART}, {TABLE}, [data-testid="stTable"] td, [data-testid="stMain"] strong',
+    "runs": TABLE,
+    "sample?response=500000": ".st-key-answer-scroll-prompt p",
+    "slices": f"{CHART}, {TABLE}",
+    "vote": '[class*="st-key-answer-scroll-A"] p',
+    "battle": '[data-testid="stChatInput"] textarea',
+    "admin": '[data-testid="stMetricValue"]',
+    "jobs": f'{TABLE}, [data-testid="stMain"] strong',
+    "retrain": f'[data-testid="stSelectbox"], {TABLE}',
+    "models": TABLE,
+}
+"""What counts as a page's own first content, beside its heading: the first of these elements that is drawn."""
+
+# Runs in the page from its first moment on. Looks at every frame, and takes the time of the frame after the one in
+# which heading and content were there first: by then they are painted. Zero is the start of the navigation.
+LOOK = """
+(() => {
+  const content = %r;
+  const paint = window.__paint = {};
+  const drawn = e => {
+    const box = e.getBoundingClientRect();
+    return box.width > 8 && box.height > 8 && (e.textContent.trim() || e.matches('canvas, svg, textarea, select'))
+      && e.checkVisibility({opacityProperty: true, visibilityProperty: true})
+      && !e.closest('[data-testid="stSkeleton"], [data-testid="stSpinner"], [data-testid="stSidebar"]');
+  };
+  const some = selector => [...document.querySelectorAll(selector)].some(drawn);
+  const look = () => {
+    if (!paint.heading && some('h1')) paint.heading = performance.now();
+    if (!paint.first && paint.heading && some(content))
+      requestAnimationFrame(() => { paint.first = performance.now(); });
+    const app = document.querySelector('[data-testid="stApp"]');
+    if (!paint.whole && paint.first && app && app.dataset.testScriptState === 'notRunning'
+        && !document.querySelector('[data-testid="stSkeleton"], [data-testid="stSpinner"]'))
+      paint.whole = performance.now();
+    if (!paint.whole) requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+})();
+"""
+
+
+@dataclass
+class Server:
+    """A running app.
+
+    Attributes:
+        ready: Seconds from its start until it answered.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    ready: float
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the server has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def served(ledger: Path, folder: Path, *options: str) -> Iterator[Server]:
+    """Starts `evalkit app` over a ledger, and ends it."""
+    with socket.socket() as looking:
+        looking.bind(("127.0.0.1", 0))
+        port = int(looking.getsockname()[1])
+    log = folder / f"app-{port}.log"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    line = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(ledger), "--port", str(port), "--no-browser"]
+    began = time.monotonic()
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [*line, *options], cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/healthz", timeout=5):
+                    break
+            except OSError as error:
+                if process.poll() is not None or time.monotonic() - began > START_S:
+                    raise SystemExit(f"evalkit app did not start: {log.read_text()}") from error
+                time.sleep(0.05)
+        yield Server(url, process, log, time.monotonic() - began)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Starts Chromium: that of CHROMIUM, else the one on PATH."""
+    binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if binary is None:
+        raise SystemExit("no Chromium: install Debian's package chromium, or name one in CHROMIUM")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def paint(tab: Page, url: str, page: str) -> dict[str, float]:
+    """Opens a page of the app in a tab that has `LOOK`; returns heading, first and whole, in seconds."""
+    tab.goto("about:blank")
+    tab.goto(f"{url}/{page}", wait_until="commit")
+    try:
+        tab.wait_for_function("window.__paint && window.__paint.whole", timeout=GIVEN_UP_S * 1000)
+        found: dict[str, Any] = tab.evaluate("window.__paint")
+    except Exception:
+        found = tab.evaluate("window.__paint")
+        print(f"  {page}: not drawn after {GIVEN_UP_S} s: {found}; {tab.inner_text('body')[:300]!r}", file=sys.stderr)
+    nothing = float("inf")
+    return {name: found.get(name, nothing * 1000) / 1000 for name in ("heading", "first", "whole")}
