@@ -17,7 +17,6 @@ from evalkit.plan import ModelPlan, Plan
 from evalkit.retraining import Retrained, retrain
 from evalkit.stages import PlanRun
 from evalkit.store import Ledger
-from evalkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,18 +72,6 @@ class LoopResult:
     stopped: str = ""
     slices_left: tuple[str, ...] = ()
     report: Path | None = None
-
-
-def load_loop_plan(path: Path) -> LoopPlan:
-    """Reads and checks a loop's plan.
-
-    Raises:
-        UserError: The file cannot be read, is not YAML, or a field is unknown or wrong; names file, line and field.
-    """
-    from trainers.loop_plan import LoopPlan
-
-    plan = read_yaml(path, LoopPlan, "the loop's plan", empty="it is a mapping with model, benchmarks and retrain")
-    return plan if plan.name else plan.model_copy(update={"name": path.stem})
 
 
 def run_loop(plan: LoopPlan, ledger: Ledger, *, progress: Progress | None = None, say: Say | None = None) -> LoopResult:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from evalkit.plan import ArenaPlan, BenchmarkPlan, ModelPlan, Part, Positive
+from evalkit.yaml_file import read_yaml
 from trainers.plan import RetrainSettings
 
 
@@ -49,3 +50,13 @@ class LoopPlan(Part):
     @classmethod
     def _short_tasks(cls, value: Any) -> Any:
         return [{"task": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+
+def load_loop_plan(path: Path) -> LoopPlan:
+    """Reads and checks a loop's plan.
+
+    Raises:
+        UserError: The file cannot be read, is not YAML, or a field is unknown or wrong; names file, line and field.
+    """
+    plan = read_yaml(path, LoopPlan, "the loop's plan", empty="it is a mapping with model, benchmarks and retrain")
+    return plan if plan.name else plan.model_copy(update={"name": path.stem})

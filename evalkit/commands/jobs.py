@@ -72,7 +72,7 @@ def list_jobs(
 
 
 def submit(
-    kind: Annotated[str, typer.Argument(help="plan, judge, probe or calibrate.")],
+    kind: Annotated[str, typer.Argument(help="plan, retrain, loop, judge, probe or calibrate.")],
     arguments: Annotated[list[str], typer.Argument(help="The plan's file; else as after `evalkit judge run`, ...")],
     name: Annotated[str, typer.Option(help="What lists call it.")] = "",
     cron: Annotated[
@@ -82,11 +82,12 @@ def submit(
 ) -> None:
     """Queue a job for `evalkit worker`; --name, --cron and --store stand before the kind."""
     from evalkit.jobs import queue
+    from evalkit.jobs.tasks import OF_A_PLAN
 
     spec: dict[str, Any] = {"arguments": arguments}
-    if kind == "plan":
+    if kind in OF_A_PLAN:
         if len(arguments) != 1:
-            raise UserError(f"a job of kind plan takes one argument, the plan's file, not {len(arguments)}", code=2)
+            raise UserError(f"a job of kind {kind} takes one argument, the plan's file, not {len(arguments)}", code=2)
         spec = {"path": arguments[0]}
     if cron is None:
         printing.say(f"Job {queue.submit(store, kind, spec, name)} is queued.")

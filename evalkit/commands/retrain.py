@@ -92,7 +92,8 @@ def loop(
     """Evaluate, find slices, retrain on one, gate; round after round, keeping the best model."""
     from evalkit.commands.store import started
     from evalkit.engine.progress import RichProgress
-    from evalkit.loop import load_loop_plan, run_loop
+    from evalkit.loop import run_loop
+    from trainers.loop_plan import load_loop_plan
 
     loaded = load_loop_plan(plan)
     loaded = loaded.model_copy(update={"store": store} if store else {})

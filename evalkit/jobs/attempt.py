@@ -39,6 +39,9 @@ class Stop:
     now: Event
     at_once: Event
 
+REFUSED = 100
+"""Exit code of a retrain whose gate refused: it did its work."""
+
 
 class RunNow(NamedTuple):
     """A job's run as it stands."""
@@ -170,8 +173,8 @@ class Attempt:
         job_id, attempt = self.job.id, self.job.attempts
         if self.lost:
             return "cancelled"
-        if code == 0:
-            message = self.run.message if self.run else ""
+        if code in (0, REFUSED):
+            message = "the gate refused the new model" if code == REFUSED else self.run.message if self.run else ""
             self.jobs.finish(job_id, attempt, "done", message)
             return "done"
         if self.stop.now.is_set():

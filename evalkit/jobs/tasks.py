@@ -14,11 +14,15 @@ from evalkit.jobs.place import Place, Traces
 
 KINDS: dict[str, tuple[str, ...]] = {
     "plan": ("run",),
+    "retrain": ("retrain",),
+    "loop": ("loop",),
     "judge": ("judge", "run"),
     "probe": ("judge", "probe"),
     "calibrate": ("judge", "calibrate"),
 }
 """Kind to command."""
+OF_A_PLAN = ("plan", "retrain", "loop")
+"""Kinds whose command takes a plan's file."""
 GIVEN = ("--store", "--json", "--dry-run", "--help", "-h")
 """Options that a job cannot have: the worker says which ledger, and there is nobody to read the others' answers."""
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
@@ -29,8 +33,8 @@ def checked(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         kind: One of `KINDS`.
-        spec: Of a plan either `path` or `text`, of the others `arguments`, a list as on the command line; and
-            `folder`, where the command is run, by default the current one.
+        spec: Of a kind with a plan (`OF_A_PLAN`) either `path` or `text`, of the others `arguments`, a list as on the
+            command line; and `folder`, where the command is run, by default the current one.
 
     Returns:
         The spec for the ledger.
@@ -44,40 +48,45 @@ def checked(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"folder: there is no folder {str(folder)!r} to run the job in", code=2)
     whole = {"folder": str(folder)}
-    if kind != "plan":
+    if kind not in OF_A_PLAN:
         arguments = [str(one) for one in spec.get("arguments", ())]
         _check_arguments(KINDS[kind], arguments)
         return {**whole, "arguments": arguments}
     given = [key for key in ("path", "text") if spec.get(key)]
     if len(given) != 1:
-        raise UserError("a job of kind plan needs a plan: the path of its file, or its text", code=2)
+        raise UserError(f"a job of kind {kind} needs a plan: the path of its file, or its text", code=2)
     if given == ["path"]:
         path = folder / str(spec["path"])
-        _check_plan(path)
+        _check_plan(kind, path)
         return {**whole, "path": str(path)}
-    check_text(str(spec["text"]))
+    _check_text(kind, str(spec["text"]))
     return {**whole, "text": str(spec["text"])}
 
 
-def check_text(text: str) -> None:
-    """Checks a plan that is given as text.
-
-    Raises:
-        UserError: It is wrong; names the line.
-    """
+def _check_text(kind: str, text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="evalkit-") as folder:
         path = Path(folder) / "plan"
         path.write_text(text, encoding="utf-8")
         try:
-            _check_plan(path)
+            _check_plan(kind, path)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "plan"), code=2) from error
 
 
-def _check_plan(path: Path) -> None:
-    from evalkit.plan import load_plan
+def _check_plan(kind: str, path: Path) -> None:
+    """Reads a plan as its command would (a loop's and a retrain's are the trainers', whose room is above this one)."""
+    if kind == "plan":
+        from evalkit.plan import load_plan
 
-    load_plan(path)
+        load_plan(path)
+    elif kind == "retrain":
+        from trainers.plan import load_retrain_plan
+
+        load_retrain_plan(path)
+    else:
+        from trainers.loop_plan import load_loop_plan
+
+        load_loop_plan(path)
 
 
 def _check_arguments(command: Sequence[str], arguments: Sequence[str]) -> None:
@@ -109,7 +118,7 @@ def command_line(traces: Traces, kind: str, spec: Mapping[str, Any]) -> list[str
         raise UserError(f"there is no kind {kind!r} of job here; kinds are: {', '.join(KINDS)}", code=2)
     if not Path(spec["folder"]).is_dir():
         raise UserError(f"folder: {spec['folder']!r}, where the job is to run, is not there")
-    if kind != "plan":
+    if kind not in OF_A_PLAN:
         given = list(spec["arguments"])
     elif "path" in spec:
         given = [spec["path"]]
