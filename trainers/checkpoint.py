@@ -41,6 +41,11 @@ class Progress:
     best: str = ""
 
 
+def work_folder(out: Path) -> Path:
+    """Returns where a training keeps its checkpoints until its result is finished."""
+    return out.with_name(out.name + ".partial")
+
+
 def seal(checkpoint: Path, progress: Progress) -> None:
     """Marks a checkpoint as whole; call it when all its files are written."""
     seal_file = {"files": _hashes(checkpoint), **asdict(progress)}
@@ -127,7 +132,7 @@ def is_training(out: Path) -> bool:
 
 
 def _lock_file(out: Path) -> Path:
-    return out.with_name(out.name + ".partial") / "lock"
+    return work_folder(out) / "lock"
 
 
 def _try_lock(out: Path) -> Any:

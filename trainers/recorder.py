@@ -135,6 +135,31 @@ class Recorder:
             finish_training_run(self._ledger, self._run, "done" if status == "done" else "failed", message=said)
 
 
+def mark_died(ledger: Ledger) -> list[int]:
+    """Marks trainings as died whose process is gone; returns their ids.
+
+    A training holds a lock of its work folder, which the system lets go of when its process ends. Those whose work
+    folder does not lie on this machine are left as they are.
+    """
+    import sqlalchemy as sa
+
+    from evalkit.store.schema import TrainingRun
+    from trainers.checkpoint import is_training, work_folder
+
+    with ledger.engine.connect() as connection:
+        running = connection.execute(
+            sa.select(TrainingRun.id, TrainingRun.checkpoint).where(TrainingRun.status == "running")
+        ).all()
+    died = []
+    for key, checkpoint in running:
+        out = Path(checkpoint) if checkpoint else None
+        if out is not None and work_folder(out).exists() and not is_training(out):
+            message = "The process ended in the middle; the same command goes on from the last checkpoint."
+            finish_training_run(ledger, key, "died", message=message)
+            died.append(key)
+    return died
+
+
 def _tracker(name: str, folder: Path | None) -> Callable[[int, Mapping[str, float]], None]:
     """Returns a function that sends a step's metrics to a tracker.
 

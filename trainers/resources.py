@@ -78,7 +78,7 @@ def _weights(folder: Path) -> tuple[int, int]:
     size = count = 0
     for file in folder.glob("*.safetensors"):
         size += file.stat().st_size
-        with safe_open(str(file), framework="np") as opened:  # type: ignore[no-untyped-call]
+        with safe_open(str(file), framework="np") as opened:
             for name in opened.keys():  # noqa: SIM118 (no dictionary)
                 numbers = 1
                 for extent in opened.get_slice(name).get_shape():

@@ -47,13 +47,14 @@ def start_training_run(
                 again = {"status": "running", "message": "", "finished_at": None, "checkpoint": checkpoint}
                 connection.execute(sa.update(TrainingRun).where(TrainingRun.id == known.id).values(**again))
             return known.id, "done" if known.status == "done" else "running"
+        training_run_id = next_id(connection, TrainingRun)
         row = {
-            "id": next_id(connection, TrainingRun), "hash": key, "run_id": run_id, "training_set_id": training_set_id,
+            "id": training_run_id, "hash": key, "run_id": run_id, "training_set_id": training_set_id,
             "parent_id": parent_id, "model_id": None, "method": method, "config": dict(config), "status": "running",
             "checkpoint": checkpoint, "message": "", "created_at": now(), "finished_at": None,
         }  # fmt: skip
         connection.execute(sa.insert(TrainingRun).values(row))
-        return int(row["id"]), "running"
+        return training_run_id, "running"
 
 
 def finish_training_run(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evalkit.errors import UserError
 from evalkit.plan import Positive
+from trainers.checkpoint import work_folder
 from trainers.recorder import Recorder
 from trainers.rows import Row
 
@@ -97,6 +98,10 @@ def read_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     return settings
 
 
+class LossBroke(UserError):
+    """The loss became no number: these settings cannot be trained with."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """The result of a training.
@@ -125,9 +130,8 @@ class Job:
     """A training as its method gets it.
 
     Attributes:
-        work: Folder of checkpoints.
         rewards: For online RL, beside the rows' own verifiers.
-        judge: See `train`.
+        work: Folder of checkpoints.
     """
 
     method: str
@@ -144,7 +148,7 @@ class Job:
 
     @property
     def work(self) -> Path:
-        return self.out.with_name(self.out.name + ".partial")
+        return work_folder(self.out)
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -281,6 +285,7 @@ def arguments(job: Job, *, best: str = "eval_loss", higher: bool = False, **more
         "output_dir": str(job.work),
         "seed": job.seed,
         "use_cpu": not torch.accelerator.is_available(),
+        "ddp_backend": None if torch.accelerator.is_available() else "gloo",
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": "none",

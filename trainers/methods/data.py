@@ -74,6 +74,17 @@ def _common(first: list[int], second: list[int]) -> int:
     return length
 
 
+def answer_pair(tokenizer: Any, prompt: Messages, answers: Mapping[str, Messages]) -> dict[str, Any]:
+    """Returns a prompt with its answers in the form that TRL tokenizes as `encode` does.
+
+    Messages where there is a chat template; else texts, which TRL ends with the end token itself.
+    """
+    if tokenizer.chat_template:
+        return {"prompt": prompt, **answers}
+    joined = {name: "\n\n" + "\n\n".join(m["content"] for m in answer) for name, answer in answers.items()}
+    return {"prompt": "\n\n".join(m["content"] for m in prompt), **joined}
+
+
 def table(
     job: Job, rows: Sequence[Row], make: Callable[[Row], dict[str, Any]], length: Callable[[dict[str, Any]], int]
 ) -> Any:

@@ -71,7 +71,7 @@ def follower(job: Job, state: State) -> Any:
             if self.first is None or at.global_step <= self.first[0]:
                 return None
             pace = (time.monotonic() - self.first[1]) / (at.global_step - self.first[0])
-            return pace * (at.max_steps - at.global_step)
+            return float(pace * (at.max_steps - at.global_step))
 
         def on_log(self, args: Any, at: Any, control: Any, logs: Any = None, **_: Any) -> Any:
             if not at.is_world_process_zero or not logs or "train_runtime" in logs:

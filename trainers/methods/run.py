@@ -17,7 +17,7 @@ from evalkit.models.base import sha256
 from evalkit.models.weights import find_weights
 from trainers.checkpoint import Progress, clear_torn, last_whole, only_one, write_atomically
 from trainers.export import read_facts, write_model
-from trainers.methods.common import Adapter, Job, Reward, Trained, read_settings
+from trainers.methods.common import Adapter, Job, LossBroke, Reward, Settings, Trained, read_settings
 from trainers.methods.following import State, follower
 from trainers.plan import ROWS_OF, Method
 from trainers.recorder import Recorder, seconds_in_words
@@ -28,6 +28,13 @@ MODULES: dict[str, str] = {
     "sft": "sft", "cpt": "cpt", "dpo": "preference", "ipo": "preference", "kto": "kto", "reward": "reward",
     "grpo": "online", "rloo": "online",
 }  # fmt: skip
+
+
+def config_of(method: Method) -> type[Settings]:
+    """Returns the class of a method's settings."""
+    module = importlib.import_module(f"trainers.methods.{MODULES[method]}")
+    found: type[Settings] = module.ConfigRLOO if method == "rloo" else module.Config
+    return found
 
 
 def train(
@@ -43,8 +50,9 @@ def train(
     minutes: float | None = None,
     recorder: Recorder | None = None,
     rewards: Sequence[Reward] = (),
+    processes: int | None = None,
 ) -> Trained:
-    """Trains a model, on the CPU, one GPU, or as one process of many (`accelerate launch`).
+    """Trains a model, on the CPU, one GPU or many.
 
     Killed at any moment and called again with the same arguments, it goes on from the last whole checkpoint and ends
     with the same weights; called after it has finished, it returns the result without training. Rows, settings and seed
@@ -63,6 +71,8 @@ def train(
         minutes: The training stops after so many, and keeps what it has learned.
         recorder: Takes curves, progress and warnings.
         rewards: For online RL: further rewards, such as a judge's; added to those of the rows' verifiers.
+        processes: That train together, each on its share of every batch; by default one for each GPU. Within
+            `accelerate launch` or `torchrun` it is theirs to say.
 
     Returns:
         The folder, and how the training went.
@@ -72,8 +82,7 @@ def train(
     """
     recorder = recorder or Recorder()
     module: Any = importlib.import_module(f"trainers.methods.{MODULES[method]}")
-    config = module.ConfigRLOO if method == "rloo" else module.Config
-    checked = read_settings(config, settings)
+    checked = read_settings(config_of(method), settings)
     wanted = ROWS_OF[method]
     wrong = next((row for row in [*rows, *validation] if row.kind != wanted), None)
     if wrong is not None:
@@ -92,9 +101,14 @@ def train(
         "validation": sha256([row.hash for row in validation]),
         "rewards": len(rewards),
     }
+    world = int(os.environ.get("WORLD_SIZE", "0")) or processes or _gpus()
+    if world > 1:
+        facts["processes"] = world
     facts["identity"] = sha256(facts)
     if job.out.exists():
         return _finished(job, facts)
+    if world > 1 and "WORLD_SIZE" not in os.environ:
+        return _launch(job, facts, settings, world)
     job.out.parent.mkdir(parents=True, exist_ok=True)
     with only_one(job.out) if _rank() == 0 else _nothing():
         if job.out.exists():  # another process finished it between the check and the lock
@@ -102,6 +116,25 @@ def train(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers and TRL to each other
             return _train(job, module, facts)
+
+
+def _gpus() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _launch(job: Job, facts: Mapping[str, Any], settings: Mapping[str, Any], processes: int) -> Trained:
+    from trainers.launch import launch
+
+    if job.rewards:
+        raise UserError(
+            "rewards that are passed in (a judge) need one training process; set CUDA_VISIBLE_DEVICES to one GPU"
+        )
+    arguments = {"method": job.method, "base": str(job.base), "out": str(job.out), "settings": dict(settings),
+                 "adapter": job.adapter, "seed": job.seed, "minutes": job.minutes}  # fmt: skip
+    launch(arguments, job.rows, job.validation, processes=processes, recorder=job.recorder)
+    return _finished(job, facts)
 
 
 def _nothing() -> Any:
@@ -161,7 +194,7 @@ def _train(job: Job, module: Any, facts: dict[str, Any]) -> Trained:
         trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
         stopped = state.stopped or "done"
     if stopped == "broken":
-        raise UserError(
+        raise LossBroke(
             f"the loss is not a number after step {trainer.state.global_step}: lower learning_rate or max_grad_norm, "
             "or look for rows without text"
         )
