@@ -14,6 +14,9 @@ from pydantic_core import PydanticUndefined
 
 from evalkit import plan
 from evalkit.cli import app
+from trainers.loop_plan import LoopPlan
+from trainers.merging_config import MergeConfig
+from trainers.plan import RetrainPlan
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/build.py from the code; edit there. -->\n"
@@ -22,7 +25,11 @@ NOTE = "<!-- Written by docs/build.py from the code; edit there. -->\n"
 def commands() -> str:
     """Returns the page of all commands with their arguments and options."""
     root = typer.main.get_command(app)
-    lines = [NOTE, "# Commands\n", "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n"]
+    lines = [
+        NOTE,
+        "# Commands\n",
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 100 the gate refused, 130 stopped by Ctrl-C.\n",
+    ]
     lines += ["`--debug`, anywhere on the line, shows the traceback of an error (so does `EVALKIT_DEBUG=1`).\n"]
     for name, command in _walk(root, "evalkit"):
         lines.append(f"## {name}\n\n{inspect.cleandoc(command.help or '')}\n")
@@ -51,15 +58,33 @@ def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def plan_keys() -> str:
     """Returns the page of all keys of a plan."""
-    lines = [NOTE, "# Keys of a plan\n", "A plan is one YAML file; `evalkit init` writes a commented one.\n"]
-    seen: list[type[BaseModel]] = []
-    queue: list[type[BaseModel]] = [plan.Plan]
+    about = "# Keys of a plan\n", "A plan is one YAML file; `evalkit init` writes a commented one.\n"
+    return "\n".join([NOTE, *about, *_tables([plan.Plan])])
+
+
+def retrain_keys() -> str:
+    """Returns the page of all keys of plans that train: a retrain's, a loop's, a merge's."""
+    about = (
+        "# Keys of a retrain plan, a loop and a merge\n",
+        "For `evalkit retrain`, `evalkit loop` and `evalkit merge`. Parts that are not here stand under "
+        "[Keys of a plan](plan-keys.md).\n",
+    )
+    known: list[type[BaseModel]] = []
+    _tables([plan.Plan], known)
+    return "\n".join([NOTE, *about, *_tables([RetrainPlan, LoopPlan, MergeConfig], known)])
+
+
+def _tables(roots: list[type[BaseModel]], seen: list[type[BaseModel]] | None = None) -> list[str]:
+    """Returns a table for each part that can be reached from some; those in `seen` are left out, and added to it."""
+    lines: list[str] = []
+    seen = [] if seen is None else seen
+    queue = list(roots)
     while queue:
         part = queue.pop(0)
         if part in seen:
             continue
         seen.append(part)
-        lines += [f"## {part.__name__.removesuffix('Plan') or 'Plan'}\n", f"{inspect.getdoc(part)}\n"]
+        lines += [f"## {_name(part)}\n", f"{inspect.getdoc(part)}\n"]
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         for key, field in part.model_fields.items():
             inner = [a for a in _parts(field.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
@@ -70,7 +95,11 @@ def plan_keys() -> str:
                 default = "" if value in (None, (), "") else f"`{value}`"
             lines.append(f"| `{key}` | {_type(field.annotation)} | {default} | {field.description or ''} |")
         lines.append("")
-    return "\n".join(lines)
+    return lines
+
+
+def _name(part: type[BaseModel]) -> str:
+    return part.__name__.removesuffix("Plan") or "Plan"
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
@@ -81,7 +110,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def _type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"see {annotation.__name__.removesuffix('Plan')}"
+        return f"see {_name(annotation)}"
     if get_origin(annotation) is tuple:
         return f"list: {_type(get_args(annotation)[0])}"
     names = {"str": "text", "int": "number", "float": "number", "bool": "true/false", "dict": "mapping", "Path": "path"}
@@ -98,7 +127,7 @@ def _type(annotation: Any) -> str:
     return names.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
 
 
-PAGES = {"commands.md": commands, "plan-keys.md": plan_keys}
+PAGES = {"commands.md": commands, "plan-keys.md": plan_keys, "retrain-keys.md": retrain_keys}
 
 
 def main() -> int:

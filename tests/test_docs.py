@@ -15,12 +15,17 @@ from pydantic import BaseModel
 
 from evalkit import plan
 from evalkit.cli import app
+from trainers import gate_plan, loop_plan, merging_config
+from trainers import plan as retrain_plan
 
 ROOT = Path(__file__).parent.parent
 FILES = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("README.md")]
 PAGES = {p.name: p.read_text(encoding="utf-8") for p in FILES}
 ALL = "\n".join(PAGES.values())
-PARTS = [p for p in vars(plan).values() if isinstance(p, type) and issubclass(p, plan.Part) and p is not plan.Part]
+PLANS = (plan, retrain_plan, gate_plan, loop_plan, merging_config)
+FOUND = [p for module in PLANS for p in vars(module).values() if isinstance(p, type) and issubclass(p, plan.Part)]
+# Settings that a loop shares with a retrain have their rows in both.
+PARTS = [p for p in dict.fromkeys(FOUND) if p not in (plan.Part, retrain_plan.RetrainSettings)]
 
 
 def commands(command: Any, name: str = "evalkit") -> Iterator[tuple[str, Any]]:
@@ -58,7 +63,8 @@ def test_every_key_of_a_plan_is_documented(part: type[BaseModel]) -> None:
     for key, field in part.model_fields.items():
         assert field.description, f"{part.__name__}.{key} has no description"
         row = rf"\| `{key}` \|[^\n]*{re.escape(field.description)}"
-        assert re.search(row, PAGES["plan-keys.md"]), f"{part.__name__}.{key} is not in docs/plan-keys.md"
+        pages = PAGES["plan-keys.md"] + PAGES["retrain-keys.md"]
+        assert re.search(row, pages), f"{part.__name__}.{key} is not in docs/plan-keys.md or docs/retrain-keys.md"
 
 
 def test_every_environment_variable_is_documented() -> None:
