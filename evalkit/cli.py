@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from evalkit.commands import app as app_command
-from evalkit.commands import files, jobs, judge, look, merge, printing, retrain, slices, stats
+from evalkit.commands import files, jobs, judge, look, merge, printing, retrain, slices, stats, trainset
 from evalkit.commands.store import opened, run_id, started
 from evalkit.errors import UserError
 
@@ -36,6 +36,7 @@ judge.register(app)
 app_command.register(app)
 jobs.register(app)
 slices.register(app)
+trainset.register(app)
 retrain.register(app)
 merge.register(app)
 

@@ -79,7 +79,7 @@ def grader_of(ledger: Ledger, plan: RetrainPlan, engine: Engine) -> Grader | Non
         found: dict[int, list[float]] = {}
         for criterion in judge.criteria:
             ids, values = grades_of(ledger, [annotator], criterion.name, response_ids)
-            low, high = criterion.scale
+            low, high = criterion.scale or (judge.prompt and judge.prompt.answer.scale) or (0.0, 1.0)
             for response_id, value in zip(ids, values[:, 0], strict=True):
                 if np.isfinite(value):
                     found.setdefault(response_id, []).append(float((value - low) / (high - low)))

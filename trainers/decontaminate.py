@@ -4,8 +4,10 @@ Three rules, after GPT-3 (13-grams, frequent ones left out) and PaLM (a share of
 
 - long n-gram: the row holds 13 words in a row of the item, numbers as they are or each of them masked. Masked, a long
   text with other numbers counts; a short question does not, for there the numbers are the question.
-- short n-grams: the row holds at least half of the item's 8-grams. An item of fewer words must be in it as a whole.
-- paraphrase: the embeddings of the two prompts are close, and the row has the item's numbers and most of its names.
+- short n-grams: the row holds at least half of the item's 8-grams; or, where an item without its frame has fewer words,
+  all of these, one after the other.
+- paraphrase: the embeddings of the two prompts, without frames, are close, and the row has the item's numbers and most
+  of its names; less close is enough where it has all its rare words, or the very same numbers.
 
 Numbers are the same however they are written, as digits or in words (see `trainers.words`). An n-gram counts for
 nothing if it stands in many items (a prompt's frame) or in an item of the training half, which trainers may know.
@@ -13,6 +15,7 @@ nothing if it stands in many items (a prompt's frame) or in an item of the train
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from evalkit.store import Ledger
 from evalkit.store.training import EvalItem, eval_items
 from trainers.plan import DecontaminationPlan
 from trainers.rows import Row, prompt_of, text_of
-from trainers.words import NUMBER, masked, names, numbers, tokens
+from trainers.words import NUMBER, is_number, masked, names, numbers, tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +40,10 @@ SHORTEST = 4
 MASKED_NUMBERS = 3
 """So many masked numbers a long n-gram may have: with more it is a form, not a text."""
 BLOCK = 2_048
+SAME_WORDS = 0.65
+"""The cosine that is enough where a prompt has every rare word of an item: one that few other items have."""
+SAME_NUMBERS = 0.4
+"""The cosine that is enough where two prompts have the very same numbers, two or more: of sums nothing else is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,10 @@ def find_leaks(
         return []
     words = [tokens(item.text) for item in items]
     asked = [tokens(prompt_of(row)) for row in rows]
+    frames = _frames(items, words, settings)
     found: dict[int, Leak] = {}
-    for leak in (*_by_grams(rows, asked, items, words, settings), *_by_meaning(rows, asked, items, words, settings)):
+    by_grams = _by_grams(rows, asked, items, words, frames, settings)
+    for leak in (*by_grams, *_by_meaning(asked, items, words, frames, settings)):
         first = found.get(leak.row)
         if first is None or (leak.held_out and not first.held_out):
             found[leak.row] = leak
@@ -142,6 +151,7 @@ def _by_grams(
     asked: Sequence[Words],
     items: Sequence[EvalItem],
     words: Sequence[Words],
+    frames: set[int],
     settings: DecontaminationPlan,
 ) -> list[Leak]:
     """Applies the rules of n-grams."""
@@ -158,30 +168,37 @@ def _by_grams(
     long, long_masked = index(settings.long_gram), index(settings.long_gram, mask=True)
     short = index(settings.short_gram)
     long_masked.ignored |= _too_numeric(texts, settings.long_gram)
-    whole: dict[int, _Index] = {}
+    whole = {size: _Index(texts, size, set()) for size in range(SHORTEST, settings.short_gram)}
     prompts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, prompt in enumerate(asked):
         prompts[tuple(prompt)].append(place)
+    cores = [tuple(_without(text, frames)) for text in words]
+    common = Counter(cores)
+    of_training = {core for item, core in zip(items, cores, strict=True) if item.half == "train"}
     leaks: list[Leak] = []
-    for item, text in zip(items, words, strict=True):
+    for item, text, core in zip(items, words, cores, strict=True):
         if item.half == "train":
             continue
-        held_out, found = item.half == "held_out", dict[int, tuple[Rule, float]]()
-        if len(text) < settings.short_gram:
-            size = len(text)
-            if size < SHORTEST:
-                found = {row: ("whole item", 1.0) for row in prompts.get(tuple(text), ())}
-            else:
-                by_size = whole.setdefault(size, _Index(texts, size, set()) if size not in whole else whole[size])
-                known_as_well = any(text == other for other in known)
-                found = {} if known_as_well else {row: ("whole item", 1.0) for row in by_size.shares(text)}
-        else:
-            shares = short.shares(text)
-            found = {row: ("short n-grams", s) for row, s in shares.items() if s >= settings.short_share}
-            for by, form in ((long_masked, masked(text)), (long, text)):
-                found |= {row: ("long n-gram", share) for row, share in by.shares(form).items()}
-        leaks += [Leak(row, item.id, rule, value, held_out) for row, (rule, value) in found.items()]
+        found: dict[int, tuple[Rule, float]] = {}
+        if len(core) in whole and core not in of_training and common[core] < settings.boilerplate:
+            found = {row: ("whole item", 1.0) for row in whole[len(core)].shares(core)}
+        elif len(text) < SHORTEST:
+            found = {row: ("whole item", 1.0) for row in prompts.get(tuple(text), ())}
+        shares = short.shares(text)
+        found |= {row: ("short n-grams", s) for row, s in shares.items() if s >= settings.short_share}
+        for by, form in ((long_masked, masked(text)), (long, text)):
+            found |= {row: ("long n-gram", share) for row, share in by.shares(form).items()}
+        leaks += [Leak(row, item.id, *why, item.half == "held_out") for row, why in found.items()]
     return leaks
+
+
+def _frames(items: Sequence[EvalItem], words: Sequence[Words], settings: DecontaminationPlan) -> set[int]:
+    """Returns the n-grams that are cut out of texts: those of many items, and those of the training half."""
+    frames = _frequent(words, FRAME, settings.boilerplate)
+    for item, text in zip(items, words, strict=True):
+        if item.half == "train":
+            frames |= grams(text, FRAME)
+    return frames
 
 
 def _too_numeric(texts: Iterable[Words], size: int) -> set[int]:
@@ -198,34 +215,36 @@ def _too_numeric(texts: Iterable[Words], size: int) -> set[int]:
 
 
 def _by_meaning(
-    rows: Sequence[Row],
     asked: Sequence[Words],
     items: Sequence[EvalItem],
     words: Sequence[Words],
+    frames: set[int],
     settings: DecontaminationPlan,
 ) -> list[Leak]:
-    """Finds prompts that say what an item says in other words."""
-    frames = _frequent(words, FRAME, settings.boilerplate)
+    """Finds prompts that say what an item says in other words, frames and what trainers may know left out."""
+    replayed = {tuple(text) for item, text in zip(items, words, strict=True) if item.half == "train"}
     guarded = [place for place, item in enumerate(items) if item.half != "train" and words[place]]
     if not guarded:
         return []
-    common = Counter(name for item in items for name in names(item.text))
-    called = {p: {n for n in names(items[p].text) if common[n] < settings.boilerplate} for p in guarded}
-    bare = [_without(text, frames) for text in asked]
+    common = Counter(word for text in words for word in set(text))
+    facts = {place: _facts(items[place].text, _without(words[place], frames), common, settings) for place in guarded}
+    bare = [" ".join(_without(text, frames)) for text in asked]
     distinct = sorted(set(bare))
     place_of = {text: place for place, text in enumerate(distinct)}
-    held = [_without(words[place], frames) for place in guarded]
+    held = [" ".join(_without(words[place], frames)) for place in guarded]
     vectors = _vectors([*distinct, *held])
     ours, theirs = vectors[: len(distinct)], vectors[len(distinct) :]
     leaks = []
     for start in range(0, len(guarded), BLOCK):
-        near = _pairs(ours, theirs[start : start + BLOCK], settings.similarity)
+        near = _pairs(ours, theirs[start : start + BLOCK], min(settings.similarity, SAME_NUMBERS))
         by_text: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
         for text, item, cosine in near:
             by_text[text].append((guarded[start + item], cosine))
         for row, text in enumerate(bare):
+            if tuple(asked[row]) in replayed:
+                continue
             for place, cosine in by_text.get(place_of[text], ()):
-                if _same_facts(asked[row], words[place], called[place]):
+                if cosine >= _least(asked[row], facts[place], settings.similarity):
                     item = items[place]
                     leaks.append(Leak(row, item.id, "paraphrase", cosine, item.half == "held_out"))
     return leaks
@@ -253,18 +272,38 @@ def _pairs(
     return [(int(a), int(b), float(cosines[a, b])) for a, b in zip(*np.nonzero(cosines >= least), strict=True)]
 
 
-def _without(words: Words, frames: set[int]) -> str:
+def _without(words: Words, frames: set[int]) -> Words:
     """Cuts the frames out of a text; a text that is nothing else stays whole."""
     covered = set[int]()
     for place in range(len(words) - FRAME + 1):
         if hash(tuple(words[place : place + FRAME])) in frames:
             covered.update(range(place, place + FRAME))
     left = [word for place, word in enumerate(words) if place not in covered]
-    return " ".join(left if len(left) > 1 else words)
+    return left if len(left) > 1 else words
 
 
-def _same_facts(asked: Words, item: Words, called: set[str]) -> bool:
-    """Whether a prompt has all the numbers of an item and at least half of its names."""
-    missing = Counter(numbers(item)) - Counter(numbers(asked))
-    there = sum(name in asked for name in called)
-    return not missing and 2 * there >= len(called)
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a paraphrase of an item must have: its numbers in digits, the names in it, and the words that are rare."""
+
+    numbers: list[str]
+    names: set[str]
+    rare: set[str]
+
+
+def _facts(text: str, core: Words, common: Counter[str], settings: DecontaminationPlan) -> _Facts:
+    # Numbers in words count for little: a sentence is as good as one sentence.
+    digits = numbers(tokens(" ; ".join(re.findall(r"\d+(?:[.,]\d+)*", text))))
+    called = {name for name in names(text) if common[name] < settings.boilerplate}
+    rare = {word for word in core if common[word] < settings.boilerplate and len(word) > 2 and not is_number(word)}
+    return _Facts(digits, called, rare)
+
+
+def _least(asked: Words, facts: _Facts, similarity: float) -> float:
+    """Returns the cosine from which on a prompt is a paraphrase of an item; above 1 where it lacks the item's facts."""
+    said = numbers(asked)
+    if Counter(facts.numbers) - Counter(said) or 2 * sum(name in asked for name in facts.names) < len(facts.names):
+        return 2.0
+    if len(facts.numbers) > 1 and facts.numbers == said:
+        return SAME_NUMBERS
+    return SAME_WORDS if facts.rare and facts.rare <= set(asked) else similarity

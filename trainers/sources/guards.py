@@ -22,7 +22,7 @@ def contrast(material: Material, source: SourcePlan, n: int) -> list[Row]:
 
     They show the model where the new behaviour does not belong.
     """
-    parted = constraints.split(material.items)
+    parted = constraints.split([item for item in material.items if constraints.known(item)])
     tasks = [Prompt(tuple(user(task)), item_id=key) for key, (task, _) in sorted(parted.items())]
     made = next((one for one in material.plan.recipe.sources if one.kind == "new_prompts"), source)
     wanted = _share(material, made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from trainers.material import Material
@@ -40,8 +41,8 @@ def _make(material: Material, source: SourcePlan, n: int) -> list[Made]:
         "evolve": evolve.evolved,
         "backtranslate": evolve.backtranslated,
     }
-    for way in source.ways:
-        for made in ways[way](material, source, share):
+    for turn in zip_longest(*(ways[way](material, source, share) for way in source.ways)):
+        for made in filter(None, turn):  # one of each way in turn, so that the first rows hold all of them
             found.setdefault(made.prompt, made)
     if len(found) < n and {"values", "constraints"} <= set(source.ways):  # one way could not give its part
         for made in _by_templates(material, source, int(SPARE * n) - len(found) + share):

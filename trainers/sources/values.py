@@ -18,6 +18,7 @@ from evalkit.verify import verify
 from trainers.sources.made import Made, canonical
 from trainers.sources.templates import Values, templates
 
+LAST_YEAR = 2024
 OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 
 
@@ -94,9 +95,8 @@ def _leaves(value: Any) -> list[Any]:
 def _vary_values(prompt: str, expected: Any, values: Values) -> tuple[str, Any] | None:
     """Replaces values in a prompt and in what it expects; None where one of them does not stand in the prompt."""
     keys = {leaf for leaf in _keys(expected) if f'"{leaf}"' in prompt or _written(leaf, prompt) is None}
-    leaves = [
-        leaf for leaf in _leaves(expected) if leaf is not None and not isinstance(leaf, bool) and leaf not in keys
-    ]
+    stays = {*keys, *_titles(expected, prompt)}
+    leaves = [leaf for leaf in _leaves(expected) if not (leaf is None or isinstance(leaf, bool) or leaf in stays)]
     texts: dict[str, str] = {}  # as written in the prompt -> as expected
     for leaf in dict.fromkeys(map(str, leaves)):
         there = _written(leaf, prompt)
@@ -113,6 +113,16 @@ def _vary_values(prompt: str, expected: Any, values: Values) -> tuple[str, Any] 
     pattern = "|".join(re.escape(old) for old in sorted(mapping, key=len, reverse=True))
     text = re.sub(rf"(?<![\w.])(?:{pattern})(?!\w|\.\d)", lambda match: str(mapping[match.group()]), prompt)
     return text, _mapped(expected, news, keys)
+
+
+def _titles(value: Any, prompt: str) -> set[str]:
+    """Returns texts in quotation marks that are in no list of values: titles, which stay."""
+    return {leaf for leaf in _leaves(value) if isinstance(leaf, str) and f'"{leaf}"' in prompt and not _listed(leaf)}
+
+
+def _listed(word: str) -> str:
+    """Returns the name of the list of values that a word is in; "" if it is in none."""
+    return next((str(kind) for kind, known in templates()["values"].items() if word in known), "")
 
 
 def _keys(value: Any) -> set[str]:
@@ -144,8 +154,8 @@ def _new_numbers(numbers: Sequence[str], prompt: str, rng: random.Random) -> dic
         for number in ordered:
             whole, _, part = number.partition(".")
             low, high = span(int(whole))
-            if len(whole) == 4:
-                low, high = int(whole) - 60, int(whole) + 15  # a year stays one
+            if len(whole) == 4:  # a year stays one, and in the past
+                low, high = int(whole) - 60, max(int(whole), LAST_YEAR)
             drawn.append(f"{rng.randint(low, high)}" + (f".{part}" if part else ""))
         new = [float(one) for one in drawn]
         kept = all((a < s) == (b < s) for a, b in zip(map(float, ordered), new, strict=True) for s in stay)
@@ -178,10 +188,7 @@ def _new_words(words: Sequence[str], values: Values) -> dict[str, str | None]:
 
 
 def _kind(word: str) -> str:
-    for kind, known in templates()["values"].items():
-        if word in known:
-            return str(kind)
-    return "name" if re.fullmatch(r"[A-Z]\w+ [A-Z]\w+", word) else ""
+    return _listed(word) or ("name" if re.fullmatch(r"[A-Z]\w+ [A-Z]\w+", word) else "")
 
 
 def _mapped(value: Any, news: Mapping[str, str], keys: set[str]) -> Any:
