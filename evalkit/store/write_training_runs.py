@@ -58,15 +58,17 @@ def start_training_run(
 
 
 def finish_training_run(
-    ledger: Ledger, training_run_id: int, status: Status, *, message: str = "", model_id: int | None = None
+    ledger: Ledger, training_run_id: int, status: Status, *, message: str | None = None, model_id: int | None = None
 ) -> None:
     """Stores how a training ended.
 
     Args:
-        message: In words: what was stopped or failed, and warnings.
+        message: In words: what was stopped or failed, and warnings; None leaves what stands there.
         model_id: The result, once it is registered.
     """
-    values: dict[str, Any] = {"status": status, "message": storable(message), "finished_at": now()}
+    values: dict[str, Any] = {"status": status, "finished_at": now()}
+    if message is not None:
+        values["message"] = storable(message)
     if model_id is not None:
         values["model_id"] = model_id
     with ledger.write() as connection:

@@ -95,14 +95,16 @@ def fresh(name: str) -> Path:
     return out
 
 
-def run(method: Any, name: str, rows: list[Row], validation: list[Row], settings: dict[str, Any]) -> tuple[Trained, Recorder]:
+def run(
+    method: Any, name: str, rows: list[Row], validation: list[Row], settings: dict[str, Any]
+) -> tuple[Trained, Recorder]:
     recorder = Recorder(say=lambda sentence: print(f"  {sentence}", flush=True))
     return train(method, rows, validation, embedded.folder(NAME), fresh(name), settings, recorder=recorder), recorder
 
 
 def dpo() -> str:
     rows, held = pairs()
-    settings = {"learning_rate": 1e-4, "num_train_epochs": 1, "per_device_train_batch_size": 4, "eval_steps": 1.0,
+    settings = {"learning_rate": 1e-4, "num_train_epochs": 1, "per_device_train_batch_size": 4, "eval_steps": 0.99,
                 "warmup_steps": 1}  # fmt: skip
     trained, _ = run("dpo", "dpo", rows, held, settings)
     margin, accuracy = (trained.metrics[f"eval_rewards/{name}"] for name in ("margins", "accuracies"))
@@ -111,7 +113,7 @@ def dpo() -> str:
 
 def reward() -> str:
     rows, held = pairs()
-    settings = {"learning_rate": 2e-4, "num_train_epochs": 1, "per_device_train_batch_size": 4, "eval_steps": 1.0}
+    settings = {"learning_rate": 2e-4, "num_train_epochs": 1, "per_device_train_batch_size": 4, "eval_steps": 0.99}
     trained, _ = run("reward", "reward", rows, held, settings)
     from trainers.methods.reward import RewardModel
 
@@ -125,7 +127,9 @@ def reward() -> str:
     for text, four in zip(texts, drawn, strict=True):
         scores = model.score([user(text)] * len(four), four)
         best.append(four[scores.index(max(scores))])
-    first, chosen = (sum(len(text.split()) for text in some) / len(held) for some in ([four[0] for four in drawn], best))
+    first, chosen = (
+        sum(len(text.split()) for text in some) / len(held) for some in ([four[0] for four in drawn], best)
+    )
     return (
         f"{len(rows)} pairs, {trained.steps} steps; held-out pairs right {right} of {len(held)}; best of 4 by it: "
         f"{first:.1f} -> {chosen:.1f} words (the judge prefers fewer)"
@@ -149,7 +153,9 @@ def rejection() -> str:
         sum(bool(verify(spec, one[0]).passed) for one in answers(folder, held, tokens=64, temperature=0.0))
         for folder in (base, trained.folder)
     ]
-    return f"{len(rows)} of 32 prompts with an accepted answer of 6; held-out pass {share[0]} -> {share[1]} of {len(held)}"
+    return (
+        f"{len(rows)} of 32 prompts with an accepted answer of 6; held-out pass {share[0]} -> {share[1]} of {len(held)}"
+    )
 
 
 def grpo() -> str:

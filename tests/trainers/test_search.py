@@ -61,5 +61,6 @@ def test_all_trials_failed(tiny: Path, sft_rows: list[Row], tmp_path: Path) -> N
 
 
 def test_the_usual_space_lies_around_the_methods_own_rate() -> None:
-    assert usual_space("dpo", "lora") == {"learning_rate": (4e-6, 1e-4), "lora_r": (8, 16, 32)}
+    space = usual_space("dpo", "lora")
+    assert space == {"learning_rate": pytest.approx((4e-6, 1e-4)), "lora_r": (8, 16, 32)}
     assert list(usual_space("dpo", "full")) == ["learning_rate"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -285,13 +286,13 @@ def arguments(job: Job, *, best: str = "eval_loss", higher: bool = False, **more
         "output_dir": str(job.work),
         "seed": job.seed,
         "use_cpu": not torch.accelerator.is_available(),
-        "ddp_backend": None if torch.accelerator.is_available() else "gloo",
+        "ddp_backend": "gloo" if "WORLD_SIZE" in os.environ and not torch.accelerator.is_available() else None,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": "none",
         "save_strategy": "steps",
         "save_steps": settings.eval_steps,
-        # The one before stays until the next one is sealed.
+        # Beside the newest, which is not sealed yet, there is always another: the best or the one before.
         "save_total_limit": 2,
         "eval_strategy": "steps" if validated else "no",
         "eval_steps": settings.eval_steps if validated else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,14 @@ class State:
     @property
     def seconds(self) -> float:
         return self.spent + time.monotonic() - self.started
+
+
+def since_best(scores: Sequence[float], *, higher: bool) -> int:
+    """Returns how many scores came after the first best one."""
+    if not scores:
+        return 0
+    best = max(scores) if higher else min(scores)
+    return len(scores) - 1 - scores.index(best)
 
 
 def follower(job: Job, state: State) -> Any:
@@ -93,10 +102,14 @@ def follower(job: Job, state: State) -> Any:
             return control
 
         def on_evaluate(self, args: Any, at: Any, control: Any, **_: Any) -> Any:
-            # Early stopping is asked before: it stands first in the list of callbacks.
-            if control.should_training_stop and not state.stopped and at.global_step < at.max_steps:
-                state.stopped = "early_stop"
-                control.should_save = True
+            patience = job.settings.early_stopping_patience
+            if patience and not state.stopped and at.global_step < at.max_steps:
+                # Read off the history, which a checkpoint restores: a counter of our own would begin anew after a kill.
+                name = args.metric_for_best_model
+                scores = [entry[name] for entry in at.log_history if name in entry]
+                if since_best(scores, higher=bool(args.greater_is_better)) >= patience:
+                    state.stopped = "early_stop"
+                    control.should_training_stop = control.should_save = True
             return control
 
         def on_save(self, args: Any, at: Any, control: Any, **_: Any) -> Any:

@@ -43,11 +43,15 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Config:
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-            if getattr(self, name) % self.num_generations:
+        rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        for name, size in (
+            ("per_device_train_batch_size times gradient_accumulation_steps", rows),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
+        ):
+            if size % self.num_generations:
                 raise ValueError(
-                    f"{name}={getattr(self, name)} must be a multiple of num_generations={self.num_generations}: a "
-                    "group of answers is computed together"
+                    f"{name} is {size} and must be a multiple of num_generations={self.num_generations}: a step takes "
+                    "whole groups of answers"
                 )
         return self
 

@@ -89,6 +89,8 @@ def train(
         raise UserError(f"method {method}: a row is of kind {wrong.kind!r}; it trains on rows of kind {wanted!r}")
     if not rows:
         raise UserError(f"method {method}: there are no rows to train on")
+    if checked.early_stopping_patience and not validation:
+        raise UserError("settings: early_stopping_patience needs validation rows", code=2)
     base, revision = find_weights(str(base), None)
     job = Job(method, rows, validation, base, Path(out), checked, adapter, seed, minutes, recorder, tuple(rewards))
     facts = {
@@ -188,8 +190,6 @@ def _train(job: Job, module: Any, facts: dict[str, Any]) -> Trained:
             job.recorder.tell(
                 f"goes on from step {progress.step}, after {seconds_in_words(progress.seconds)} of training"
             )
-        if job.settings.early_stopping_patience:
-            trainer.add_callback(_early_stopping(job))
         trainer.add_callback(follower(job, state))
         trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
         stopped = state.stopped or "done"
@@ -231,14 +231,6 @@ def _own_work_folder(job: Job, facts: Mapping[str, Any]) -> None:
     if _rank() == 0:
         job.work.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(facts, indent=1))
-
-
-def _early_stopping(job: Job) -> Any:
-    from transformers import EarlyStoppingCallback
-
-    if not job.validation:
-        raise UserError("settings: early_stopping_patience needs validation rows", code=2)
-    return EarlyStoppingCallback(job.settings.early_stopping_patience or 1)
 
 
 def _curves(state: Any) -> tuple[tuple[tuple[int, float], ...], dict[str, float]]:
