@@ -41,7 +41,7 @@ perf: $(VENV)/.dev
 	$(BIN)/python tests/perf/kill.py
 	$(BIN)/python tests/perf/store.py
 	$(BIN)/python tests/perf/ratings.py
-	$(BIN)/python tests/perf/coverage.py
+	$(BIN)/python tests/perf/interval_coverage.py
 	$(BIN)/python tests/perf/next_battle.py
 
 vllm-env:

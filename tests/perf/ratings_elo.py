@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
 from collections.abc import Iterator
 
@@ -24,8 +23,6 @@ def measure(votes: int, models: int) -> Iterator[Row]:
     if importlib.util.find_spec("numba") is None:
         yield Row("online Elo, compiled", None, GOALS.get(votes), "left out: numba is not installed")
     else:
-        # numba looks for the package `coverage`, and would take the script of that name in this folder for it.
-        sys.modules.setdefault("coverage", None)  # type: ignore[arg-type]
         start = time.process_time()
         online_elo(frame.head(10), k=K, compiled=True)
         once = time.process_time() - start

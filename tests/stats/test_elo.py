@@ -1,6 +1,5 @@
 """Online Elo by hand, in order of time, with its policies; compiled or not, the same to the last bit."""
 
-import sys
 
 import numpy as np
 import pandas as pd
@@ -87,9 +86,7 @@ def test_bad_timestamps_end_in_a_sentence() -> None:
         online_elo(VOTES.assign(timestamp=["2026-01-01", "noon", "2026-01-01", "2026-01-01"]), k=32)
 
 
-def test_compiled_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    # numba looks for the package `coverage`; tests/perf/coverage.py must not pass for it.
-    monkeypatch.setitem(sys.modules, "coverage", None)
+def test_compiled_gives_the_same() -> None:
     pytest.importorskip("numba", reason="numba (the extra `fast`) is not installed")
     rng = np.random.default_rng(0)
     i = rng.integers(9, size=5000)

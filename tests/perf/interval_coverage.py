@@ -1,4 +1,4 @@
-"""Coverage of the intervals by simulation, the longer form: `python tests/perf/coverage.py [--rounds 2000]`.
+"""Coverage of the intervals by simulation, the longer form: `python tests/perf/interval_coverage.py [--rounds 2000]`.
 
 Prints how often 95 % intervals contain the truth beside what is asked of them, and ends with 1 where one misses. The
 short form is tests/stats/test_coverage.py.
