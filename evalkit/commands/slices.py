@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,6 +49,12 @@ def slices(
     min_stability: Annotated[
         float, typer.Option("--min-stability", min=0, max=1, help="Drop slices found again in fewer of them.")
     ] = 0.5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FEATURE=VALUE", help="Do not search: measure and store this slice; several features with several."
+        ),
+    ] = None,
     tree: Annotated[bool, typer.Option("--tree", help="Print the capability tree as well.")] = False,
     namer: Annotated[
         str | None, typer.Option(help="Model that names the groups of the tree, such as openai/NAME; default: terms.")
@@ -64,9 +71,9 @@ def slices(
     from evalkit.slices.discover import SliceSettings, find_slices
     from evalkit.slices.found import store_slices
 
-    settings = SliceSettings(min_support, q, resamples, min_stability, _namer(namer) if namer else None)
     found = []
-    with opened(store) as ledger:
+    with opened(store) as ledger, _namer(namer) as named:
+        settings = SliceSettings(min_support, q, resamples, min_stability, named, _where(where or ()))
         number = run_id(ledger, run)
         for model_id, name in _models(ledger, number, model).items():
             progress = None if json else RichProgress()
@@ -76,7 +83,7 @@ def slices(
         printing.print_json({"run": number, "q": q, "rows": [_record(name, one, tree) for name, one in found]})
         return
     for name, one in found:
-        _print(name, one, q, tree)
+        _print(name, one, q, tree=tree, named=bool(where))
 
 
 def _models(ledger: Ledger, run: int, wanted: str | None) -> dict[int, str]:
@@ -93,17 +100,30 @@ def _models(ledger: Ledger, run: int, wanted: str | None) -> dict[int, str]:
     return chosen
 
 
-def _namer(reference: str) -> Namer:
+def _where(given: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise UserError(f"--where {one!r} is not FEATURE=VALUE, such as topic=fractions", code=2)
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _namer(reference: str | None) -> AbstractContextManager[Namer | None]:
+    if reference is None:
+        return nullcontext()
     from evalkit.slices.naming import model_namer
 
     return model_namer(reference)
 
 
-def _print(model: str, found: Discovery, q: float, tree: bool) -> None:
+def _print(model: str, found: Discovery, q: float, *, tree: bool, named: bool) -> None:
     rows = [_row(one) for one in found.slices]
     confirmed = [row for one, row in zip(found.slices, rows, strict=True) if one.confirmed]
     others = [row for one, row in zip(found.slices, rows, strict=True) if not one.confirmed]
-    printing.print_table(confirmed, COLUMNS, title=f"{model}: slices confirmed on held-out prompts (q up to {q:g})")
+    title = "the slice asked for" if named else f"slices confirmed on held-out prompts (q up to {q:g})"
+    printing.print_table(confirmed, COLUMNS, title=f"{model}: {title}")
     if others:
         columns = {key: heading for key, heading in COLUMNS.items() if key != "id"}
         printing.print_table(others, columns, title=f"{model}: looked like slices, but not confirmed")

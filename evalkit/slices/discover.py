@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evalkit.errors import UserError
@@ -17,7 +17,7 @@ from evalkit.slices.near import words
 from evalkit.slices.predicates import Definition, members
 from evalkit.slices.prompts import YES, prompt_features
 from evalkit.slices.tree import Namer, Tree, build_tree
-from evalkit.slices.two_halves import search_halves
+from evalkit.slices.two_halves import measure, search_halves
 from evalkit.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class SliceSettings:
         resamples: Of the discovery half, to see what is found again; 0 leaves that out.
         min_stability: Slices found again in fewer of them are dropped before they are tested.
         namer: Names groups of the capability tree (see `tree.build_tree`).
+        where: Features and their values: instead of a search, this one slice is measured, and stored whatever comes
+            of it. Its q-value is its p-value, as one test was made.
     """
 
     min_support: int | None = None
@@ -49,6 +51,7 @@ class SliceSettings:
     resamples: int = 20
     min_stability: float = 0.5
     namer: Namer | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 DEFAULTS = SliceSettings()
@@ -118,10 +121,16 @@ def find_slices(
 
     paired = [[k for k, name in enumerate(table.names) if table.about[k] == about and not name.startswith(_NODE)]
               for about in ("prompts", "answers")]  # fmt: skip
-    tested, unsteady, small = search_halves(
-        table.codes, failed, train, np.array([cluster[key] for key in ids])[place], paired=paired, min_support=support,
-        resamples=settings.resamples, min_stability=settings.min_stability, seed=seed, progress=progress,
-    )  # fmt: skip
+    units = np.array([cluster[key] for key in ids])[place]
+    unsteady = small = 0
+    if settings.where:
+        own_words = _definition(settings.where, table, train, support)
+        tested = [measure(own_words, table.codes, failed, train, units, seed=seed)]
+    else:
+        tested, unsteady, small = search_halves(
+            table.codes, failed, train, units, paired=paired, min_support=support, resamples=settings.resamples,
+            min_stability=settings.min_stability, seed=seed, progress=progress,
+        )  # fmt: skip
 
     slices = []
     for one in tested:
@@ -146,7 +155,7 @@ def find_slices(
                 examples=tuple(random.Random(seed).sample(bad, min(EXAMPLES, len(bad)))),
                 items=own,
                 also=tuple(_describe(other, table, tree)[2] for other in one.also),
-                confirmed=one.confirmation.q_value <= settings.q,
+                confirmed=bool(settings.where) or one.confirmation.q_value <= settings.q,
             )
         )
     notes = [*answers.left_out]
@@ -195,6 +204,32 @@ def _features(
         if name not in spread_out:
             spread_out[name], about[name] = column, "answers"
     return tree, encode(spread_out, about, train, support)
+
+
+def _definition(where: Mapping[str, str], table: Features, train: NDArray[np.bool_], support: int) -> Definition:
+    """A slice in the user's own words.
+
+    Raises:
+        UserError: There is no such feature or value, or too few answers have it.
+    """
+    known = {name: k for k, name in enumerate(table.names) if not name.startswith(_NODE)}
+    definition = []
+    for name, value in where.items():
+        if name not in known:
+            raise UserError(f"where: there is no feature {name!r} here; there are {', '.join(sorted(known))}", code=2)
+        values = table.values[known[name]]
+        if value not in values:
+            raise UserError(
+                f"where: no {support} answers of the training half have {name} = {value}; others: {', '.join(values)}",
+                code=2,
+            )
+        definition.append((known[name], values.index(value) + 1))
+    size = int(members(table.codes[train], tuple(definition)).sum())
+    if size < support:
+        raise UserError(
+            f"where: only {size} answers of the training half are in that slice; {support} are needed", code=2
+        )
+    return tuple(definition)
 
 
 def _leaf_name(tree: Tree, leaf: int) -> str:

@@ -35,7 +35,7 @@ class FoundSlice:
         examples: Items of the discovery half with failed answers.
         items: Half of each of its items, "train" or "held_out".
         also: Other definitions of nearly the same answers, in words.
-        confirmed: Whether its q-value is within the false discovery rate that was asked for.
+        confirmed: Whether its q-value is within the false discovery rate that was asked for, or the user named it.
     """
 
     slice_id: int | None
@@ -86,8 +86,8 @@ class Discovery:
 
 
 def in_words(where: Mapping[str, str]) -> str:
-    """Returns features as a name: "topic fractions and constraint lowercase"."""
-    return " and ".join(name if value == YES else f"{name} {value}" for name, value in where.items())
+    """Returns features as a name: "topic = fractions and constraint lowercase"."""
+    return " and ".join(name if value == YES else f"{name} = {value}" for name, value in where.items())
 
 
 def store_slices(ledger: Ledger, found: Discovery) -> Discovery:

@@ -104,6 +104,20 @@ def search_halves(
     return tested, len(candidates) - len(steady), enough.count(False)
 
 
+def measure(
+    definition: Definition,
+    codes: NDArray[np.int32],
+    failed: NDArray[np.bool_],
+    train: NDArray[np.bool_],
+    units: NDArray[np.int64],
+    *,
+    seed: int,
+) -> Tested:
+    """Tests one slice that nobody searched for on the held-out half; arguments as for `search_halves`."""
+    mask = members(codes[~train], definition)
+    return Tested(definition, (), 1.0, confirm([mask], failed[~train], units[~train], seed=seed)[0])
+
+
 def _resamples(units: NDArray[np.int64], n: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """Rows of n bootstrap samples of groups; of fewer groups than there are where these have many answers."""
     import numpy as np

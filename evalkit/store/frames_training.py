@@ -4,6 +4,9 @@ What the JSON columns hold (fields may be missing; readers then show nothing for
 
 - slice.definition: model (id), dataset (id), metric, where ({feature: value}) or terms ([word]), and the counts
   `discovery` and `held_out`, each {n, failed, rest_n, rest_failed}: graded answers in the slice and outside of it.
+  Then graders ([annotator id]: whose grades say what failed), about ("prompts", or "answers" where the model's own
+  answers are part of the definition), interval ([lower, upper] of the effect, 95%), p_value, stability (share of
+  resamples that found it again), examples ([item id] of the training half), also (other definitions, in words).
 - gate.evidence: tests ([{name, kind, metric, n, parent, candidate, difference, lower, upper, margin, p_value, passed,
   minimum_effect}]; kind is improvement, non_inferiority, safety, speed, length or battles), reason, advice, and, for a
   decision by hand, decided ({by, why, at}).
@@ -113,6 +116,13 @@ def _where(definition: dict[str, Any]) -> str:
     return " and ".join(parts) or (f"about {', '.join(map(str, terms))}" if terms else "")
 
 
+def _decides(definition: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
+    """Which grades say whether an answer of a slice failed."""
+    if definition.get("graders"):
+        return [Grade.annotator_id.in_(definition["graders"])]
+    return [Grade.criterion == definition["metric"]] if definition.get("metric") else []
+
+
 def slice_answers(ledger: Ledger, slice_id: int, *, limit: int | None = 50) -> pd.DataFrame:
     """Reads the answers of a slice's model to the items that may be read: those of the training half.
 
@@ -131,9 +141,7 @@ def slice_answers(ledger: Ledger, slice_id: int, *, limit: int | None = 50) -> p
             if definition.get(key) is not None:
                 place.append(column == definition[key])
         asked = sa.select(RunResponse.response_id).where(*place).distinct().subquery()
-        value = sa.select(sa.func.min(Grade.value)).where(Grade.response_id == Response.id)
-        if definition.get("metric"):
-            value = value.where(Grade.criterion == definition["metric"])
+        value = sa.select(sa.func.min(Grade.value)).where(Grade.response_id == Response.id, *_decides(definition))
         grade = value.correlate(Response).scalar_subquery().label("grade")
         query = (
             sa.select(Item.id, Response.id, Item.messages, Response.text, Response.error, grade)
@@ -250,10 +258,8 @@ def slice_material(ledger: Ledger, slice_id: int) -> dict[str, int]:
             .select_from(RunResponse)
             .join(Response, Response.id == RunResponse.response_id)
             .join(Grade, Grade.response_id == Response.id)
-            .where(*place, Response.item_id.in_(train), Grade.value.is_not(None))
+            .where(*place, Response.item_id.in_(train), Grade.value.is_not(None), *_decides(definition))
         )
-        if definition.get("metric"):
-            graded = graded.where(Grade.criterion == definition["metric"])
         passed: set[int] = set()
         failed: set[int] = set()
         own = 0
