@@ -35,15 +35,19 @@ Rule = Literal["long n-gram", "short n-grams", "whole item", "paraphrase"]
 Words = Sequence[str]
 FRAME = 5
 """Words in a row by which frames are found and cut out before texts are embedded."""
+OWN_WORDS = 4
+"""So many words an n-gram must have that are of no frame."""
 SHORTEST = 4
 """An item of fewer words is a leak only if a prompt is just that item."""
 MASKED_NUMBERS = 3
 """So many masked numbers a long n-gram may have: with more it is a form, not a text."""
 BLOCK = 2_048
+BAG = 4_096
 SAME_WORDS = 0.65
 """The cosine that is enough where a prompt has every rare word of an item: one that few other items have."""
-SAME_NUMBERS = 0.4
-"""The cosine that is enough where two prompts have the very same numbers, two or more: of sums nothing else is left."""
+SAME_NUMBERS = 0.2
+"""The cosine that is enough where two prompts have the very same numbers, two or more, and little else."""
+BARE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,17 @@ class _Index:
             for gram in grams(words, size):
                 self.rows[gram].append(place)
 
-    def shares(self, words: Words) -> Mapping[int, float]:
-        """Returns, for each row that holds any, the share of a text's counting n-grams that it holds."""
-        counting = grams(words, self.size) - self.ignored
+    def shares(self, words: Words, own: Sequence[bool] = ()) -> Mapping[int, float]:
+        """Returns, for each row that holds any, the share of a text's counting n-grams that it holds.
+
+        Args:
+            words: Of the text.
+            own: Which of them are of no frame: an n-gram must have `OWN_WORDS` of these, or as many as any has.
+        """
+        places = range(len(words) - self.size + 1)
+        count = [sum(own[place : place + self.size]) for place in places]
+        least = min(OWN_WORDS, max(count, default=0))
+        counting = {hash(tuple(words[p : p + self.size])) for p in places if count[p] >= least} - self.ignored
         held = Counter(row for gram in counting for row in self.rows.get(gram, ()))
         return {row: n / len(counting) for row, n in held.items()}
 
@@ -172,22 +184,27 @@ def _by_grams(
     prompts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, prompt in enumerate(asked):
         prompts[tuple(prompt)].append(place)
+    owned = [_own(text, frames) for text in words]
     cores = [tuple(_without(text, frames)) for text in words]
     common = Counter(cores)
     of_training = {core for item, core in zip(items, cores, strict=True) if item.half == "train"}
+    joined = [f" {' '.join(text)} " for text in texts]
     leaks: list[Leak] = []
-    for item, text, core in zip(items, words, cores, strict=True):
+    for item, text, core, own in zip(items, words, cores, owned, strict=True):
         if item.half == "train":
             continue
         found: dict[int, tuple[Rule, float]] = {}
         if len(core) in whole and core not in of_training and common[core] < settings.boilerplate:
             found = {row: ("whole item", 1.0) for row in whole[len(core)].shares(core)}
+        elif not any(own):  # each of its n-grams is known or frequent, but not all of them in this order
+            there = f" {' '.join(text)} "
+            found = {row: ("whole item", 1.0) for row, said in enumerate(joined) if there in said}
         elif len(text) < SHORTEST:
             found = {row: ("whole item", 1.0) for row in prompts.get(tuple(text), ())}
-        shares = short.shares(text)
+        shares = short.shares(text, own)
         found |= {row: ("short n-grams", s) for row, s in shares.items() if s >= settings.short_share}
         for by, form in ((long_masked, masked(text)), (long, text)):
-            found |= {row: ("long n-gram", share) for row, share in by.shares(form).items()}
+            found |= {row: ("long n-gram", share) for row, share in by.shares(form, own).items()}
         leaks += [Leak(row, item.id, *why, item.half == "held_out") for row, why in found.items()]
     return leaks
 
@@ -251,14 +268,31 @@ def _by_meaning(
 
 
 def _vectors(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Embeds texts with MiniLM, however many; TF-IDF has a space of its own for each call, so there at once."""
+    """Embeds texts with MiniLM, however many; where it is not installed they are bags of words.
+
+    TF-IDF will not do: its space depends on the texts, so that a set that was clean might not be when it is checked
+    again.
+    """
     import numpy as np
 
     from evalkit.slices.embed import MAX_TEXTS, MINILM, embed, embedder_name
 
     if embedder_name() != MINILM:
-        return embed(texts)
+        return _bags(texts)
     return np.concatenate([embed(texts[start : start + MAX_TEXTS]) for start in range(0, len(texts), MAX_TEXTS)])
+
+
+def _bags(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Counts words, hashed to 4,096 places; rows of length 1."""
+    import zlib
+
+    import numpy as np
+
+    vectors = np.zeros((len(texts), BAG), dtype=np.float32)
+    for place, text in enumerate(texts):
+        for word in text.split():
+            vectors[place, zlib.crc32(word.encode()) % BAG] += 1
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def _pairs(
@@ -274,12 +308,17 @@ def _pairs(
 
 def _without(words: Words, frames: set[int]) -> Words:
     """Cuts the frames out of a text; a text that is nothing else stays whole."""
-    covered = set[int]()
+    left = [word for word, own in zip(words, _own(words, frames), strict=True) if own]
+    return left if len(left) > 1 else words
+
+
+def _own(words: Words, frames: set[int]) -> list[bool]:
+    """Returns which words are of no frame."""
+    own = [True] * len(words)
     for place in range(len(words) - FRAME + 1):
         if hash(tuple(words[place : place + FRAME])) in frames:
-            covered.update(range(place, place + FRAME))
-    left = [word for place, word in enumerate(words) if place not in covered]
-    return left if len(left) > 1 else words
+            own[place : place + FRAME] = [False] * FRAME
+    return own
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +328,7 @@ class _Facts:
     numbers: list[str]
     names: set[str]
     rare: set[str]
+    bare: bool  # it has little but its numbers
 
 
 def _facts(text: str, core: Words, common: Counter[str], settings: DecontaminationPlan) -> _Facts:
@@ -296,7 +336,7 @@ def _facts(text: str, core: Words, common: Counter[str], settings: Decontaminati
     digits = numbers(tokens(" ; ".join(re.findall(r"\d+(?:[.,]\d+)*", text))))
     called = {name for name in names(text) if common[name] < settings.boilerplate}
     rare = {word for word in core if common[word] < settings.boilerplate and len(word) > 2 and not is_number(word)}
-    return _Facts(digits, called, rare)
+    return _Facts(digits, called, rare, len(core) <= 2 * len(digits) + BARE_WORDS)
 
 
 def _least(asked: Words, facts: _Facts, similarity: float) -> float:
@@ -304,6 +344,6 @@ def _least(asked: Words, facts: _Facts, similarity: float) -> float:
     said = numbers(asked)
     if Counter(facts.numbers) - Counter(said) or 2 * sum(name in asked for name in facts.names) < len(facts.names):
         return 2.0
-    if len(facts.numbers) > 1 and facts.numbers == said:
+    if facts.bare and len(facts.numbers) > 1 and facts.numbers == said and len(asked) <= 2 * (len(said) + BARE_WORDS):
         return SAME_NUMBERS
     return SAME_WORDS if facts.rare and facts.rare <= set(asked) else similarity

@@ -47,7 +47,7 @@ def _tests(recipe: RecipePlan) -> list[Test]:
     filters = recipe.filters
 
     def long_enough(row: Row) -> bool:
-        return words(answer_of(row) or prompt_of(row)) >= filters.min_words
+        return words(prompt_of(row) if row.kind in ("grpo", "text") else answer_of(row)) >= filters.min_words
 
     tests: list[Test] = [
         (f"fewer than {filters.min_words} words in the answer", long_enough),

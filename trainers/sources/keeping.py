@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evalkit.verify.constraints import WORD
+from evalkit.verify.constraints import ABBREVIATIONS, WORD
 
 Constraint = Mapping[str, Any]
 SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'”)]*(?=\s|$)|$)", re.DOTALL)
+POINT = "\u2024"  # stands for the point of an abbreviation, which ends no sentence
 ORDER = (
     *("max_sentences", "exact_sentences", "max_words", "exact_bullets", "exact_numbered", "exact_paragraphs"),
     *("exact_sections", "no_digits", "no_commas", "must_include", "exact_highlights", "lowercase", "uppercase"),
@@ -22,7 +23,9 @@ ORDER = (
 def sentences(text: str) -> list[str]:
     """Returns the sentences of a text, without marks of lists."""
     plain = re.sub(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+", "", text, flags=re.MULTILINE).replace("*", "")
-    return [match.group().strip() for match in SENTENCE.finditer(" ".join(plain.split())) if match.group().strip()]
+    plain = ABBREVIATIONS.sub(lambda match: match.group().replace(".", POINT), " ".join(plain.split()))
+    parts = (match.group().strip().replace(POINT, ".") for match in SENTENCE.finditer(plain))
+    return [part for part in parts if part]
 
 
 def keep(text: str, constraints: Sequence[Constraint], topic: str = "") -> str | None:

@@ -24,14 +24,14 @@ def preferences(material: Material, source: SourcePlan, n: int) -> list[Row]:
     """
     ids = [item.id for item in material.items]
     messages = {item.id: item.messages for item in material.items}
-    found: dict[tuple[str, str], Row] = {}
+    found: dict[tuple[int, str, str], Row] = {}
     for way, pairs in (
         ("verdicts", training.verdict_pairs(material.ledger, ids)),
         ("ratings", training.rating_pairs(material.ledger, ids)),
     ):
         for pair in pairs:
             row = _stored(pair, messages[pair.item_id], source, way)
-            found.setdefault((pair.chosen.text, pair.rejected.text), row)
+            found.setdefault((pair.item_id, pair.chosen.text, pair.rejected.text), row)
     return sorted(found.values(), key=lambda row: -float(row.content["margin"]))[:n]
 
 

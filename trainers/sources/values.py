@@ -94,7 +94,9 @@ def _leaves(value: Any) -> list[Any]:
 
 def _vary_values(prompt: str, expected: Any, values: Values) -> tuple[str, Any] | None:
     """Replaces values in a prompt and in what it expects; None where one of them does not stand in the prompt."""
-    keys = {leaf for leaf in _keys(expected) if f'"{leaf}"' in prompt or _written(leaf, prompt) is None}
+    keys = {
+        leaf for leaf in _keys(expected) if f'"{leaf}"' in prompt or not _kind(leaf) or _written(leaf, prompt) is None
+    }
     stays = {*keys, *_titles(expected, prompt)}
     leaves = [leaf for leaf in _leaves(expected) if not (leaf is None or isinstance(leaf, bool) or leaf in stays)]
     texts: dict[str, str] = {}  # as written in the prompt -> as expected
