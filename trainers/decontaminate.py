@@ -255,8 +255,8 @@ def _by_meaning(
     for start in range(0, len(guarded), BLOCK):
         near = _pairs(ours, theirs[start : start + BLOCK], min(settings.similarity, SAME_NUMBERS))
         by_text: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
-        for text, item, cosine in near:
-            by_text[text].append((guarded[start + item], cosine))
+        for ours_at, theirs_at, cosine in near:
+            by_text[ours_at].append((guarded[start + theirs_at], cosine))
         for row, text in enumerate(bare):
             if tuple(asked[row]) in replayed:
                 continue
@@ -292,7 +292,8 @@ def _bags(texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float
     for place, text in enumerate(texts):
         for word in text.split():
             vectors[place, zlib.crc32(word.encode()) % BAG] += 1
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return vectors
 
 
 def _pairs(

@@ -311,6 +311,17 @@ def load_retrain_plan(path: Path) -> RetrainPlan:
     return read_yaml(path, RetrainPlan, "the retrain plan", empty="it is a mapping with slice, base and recipe")
 
 
+SPARE = 1.25
+"""So many more rows are made than wanted, as filters and decontamination take some."""
+
+
+def wanted_of(plan: RetrainPlan, source: SourcePlan) -> int:
+    """Returns how many rows a source is asked for: a quarter more than its share."""
+    rows = plan.recipe.rows / (2 if ROWS_OF[plan.method] == "kto" else 1)  # a pair is two of its rows
+    whole = sum(one.weight for one in plan.recipe.sources)
+    return max(1, int(SPARE * rows * source.weight / whole))
+
+
 def to_yaml(plan: RetrainPlan) -> str:
     """Writes a plan as `evalkit retrain` reads it, what is left at its default left out."""
     import yaml

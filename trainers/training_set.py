@@ -21,15 +21,13 @@ from trainers.decontaminate import ensure_clean as clean
 from trainers.diversity import diversity
 from trainers.filters import keep_rows
 from trainers.material import Grader, Material
-from trainers.plan import GUARDS, ROWS_OF, DecontaminationPlan, RetrainPlan, SourcePlan
+from trainers.plan import GUARDS, ROWS_OF, DecontaminationPlan, RetrainPlan, SourcePlan, wanted_of
 from trainers.rows import Row, RowKind, prompt_of
 from trainers.sources import answers, constraints, forms, guards, new_prompts, pairs, rewards, text
 
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
 
-SPARE = 1.25
-"""So many more rows are made than wanted, as filters and decontamination take some."""
 LISTED = 500
 """Dropped rows that are listed with the set, at most; all are counted."""
 SOURCES = {
@@ -192,18 +190,12 @@ def _make(material: Material) -> list[tuple[SourcePlan, list[Row]]]:
     plan = material.plan
     wants_kto = ROWS_OF[plan.method] == "kto"
     made = []
-    for source, want in zip(plan.recipe.sources, _quotas(plan), strict=True):
-        rows = SOURCES[source.kind](material, source, max(1, int(SPARE * want)))
+    for source in plan.recipe.sources:
+        rows = SOURCES[source.kind](material, source, wanted_of(plan, source))
         if not rows:
             material.say(f"The source {source.kind} gave no row.")
         made.append((source, pairs.as_kto(rows) if wants_kto else rows))
     return made
-
-
-def _quotas(plan: RetrainPlan) -> list[float]:
-    whole = sum(source.weight for source in plan.recipe.sources)
-    rows = plan.recipe.rows / (2 if ROWS_OF[plan.method] == "kto" else 1)  # a pair is two of its rows
-    return [rows * source.weight / whole for source in plan.recipe.sources]
 
 
 def _without(rows: Sequence[Row], leaks: Sequence[Leak]) -> list[Row]:
@@ -225,12 +217,12 @@ def _mixed(rows: Sequence[Row], plan: RetrainPlan, material: Material) -> list[R
     What a source lacks, others of its group make up for: those that teach, and those that guard. Guards then get the
     share that they have of the weights; raw text is limited as well by the general text that there is.
     """
-    weight: Counter[str] = Counter()
+    weight: dict[str, float] = {}
     for source in plan.recipe.sources:
-        weight[source.kind] += source.weight  # type: ignore[assignment]  # a Counter of shares
+        weight[source.kind] = weight.get(source.kind, 0.0) + source.weight
     have: dict[str, list[Row]] = {kind: [row for row in rows if row.source == kind] for kind in weight}
-    teach = {kind: w for kind, w in weight.items() if kind not in GUARDS}
     guard = {kind: w for kind, w in weight.items() if kind in GUARDS}
+    teach = {kind: w for kind, w in weight.items() if kind not in guard}
     whole = sum(weight.values())
     room = plan.recipe.rows * sum(teach.values()) / whole
     if ROWS_OF[plan.method] == "text" and guard:

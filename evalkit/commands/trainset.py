@@ -109,7 +109,7 @@ def _list(ledger: Ledger, json: bool) -> None:
     from evalkit.store import frames_training
 
     names = _names(ledger)
-    rows: list[dict[str, Any]] = []
+    rows = []
     for row in frames_training.training_sets(ledger).to_dict("records"):
         recipe = row.pop("recipe") or {}
         slice_id = row["slice_id"]

@@ -303,11 +303,13 @@ def rating_pairs(ledger: Ledger, item_ids: Iterable[int]) -> list[Preferred]:
             .where(Grade.annotator_id.not_in(set_aside()), Grade.criterion.not_like("probe:%"))
         )
         ranges = sa.select(Grade.annotator_id, sa.func.min(Grade.value), sa.func.max(Grade.value))
-        scale = {key: (low, high) for key, low, high in connection.execute(ranges.group_by(Grade.annotator_id))}
+        scale = {
+            key: (low or 0.0, high or 0.0) for key, low, high in connection.execute(ranges.group_by(Grade.annotator_id))
+        }
         for part in chunks(sorted(answers)):
             for response_id, annotator, name, value in connection.execute(judged.where(Grade.response_id.in_(part))):
                 low, high = scale[annotator]
-                if high > low:
+                if high > low and value is not None:
                     rated.setdefault(response_id, []).append(((value - low) / (high - low), name))
     by_item: dict[int, list[tuple[float, Given]]] = {}
     for response_id, values in rated.items():

@@ -154,7 +154,7 @@ def made_like(items: Sequence[TrainItem], n: int, values: Values, asker: Asker) 
     found = []
     for (text, (task, instruction)), own in zip(asked.items(), answers[len(plain) :], strict=True):
         one = own[0] if own else None
-        if one is not None and one.passed and not one.cut and _tidy(one.text, instruction):
+        if one is not None and one.check and one.passed and not one.cut and _tidy(one.text, instruction):
             found.append(Made(text, specs[text], one.text, "constraints", f"own answer: {one.check.reason}", task.text,
                               own=True, response_id=one.response_id))  # fmt: skip
             continue

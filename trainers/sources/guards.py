@@ -6,7 +6,7 @@ from evalkit.store import training
 from evalkit.verify import verify
 from trainers.asking import Drawn, Prompt
 from trainers.material import Material
-from trainers.plan import ROWS_OF, SourcePlan
+from trainers.plan import ROWS_OF, SourcePlan, wanted_of
 from trainers.rows import Row, assistant, said, user, whole
 from trainers.sources import constraints, text
 from trainers.sources.forms import seeded
@@ -25,20 +25,13 @@ def contrast(material: Material, source: SourcePlan, n: int) -> list[Row]:
     parted = constraints.split([item for item in material.items if constraints.known(item)])
     tasks = [Prompt(tuple(user(task)), item_id=key) for key, (task, _) in sorted(parted.items())]
     made = next((one for one in material.plan.recipe.sources if one.kind == "new_prompts"), source)
-    wanted = _share(material, made)
+    wanted = n if made is source else wanted_of(material.plan, made)
     plain = [Prompt(tuple(user(one))) for one in plain_of(make_prompts(material, made, wanted))]
     rng = seeded(material.seed, "contrast")
     rng.shuffle(plain)
     rng.shuffle(tasks)
     few = tasks[: n // 4]
     return _own(material, source, [*few, *plain], int(1.2 * n), "contrast")[:n]
-
-
-def _share(material: Material, source: SourcePlan) -> int:
-    """How many rows a source is asked for: as in `training_set`, so that the same prompts are made."""
-    recipe = material.plan.recipe
-    whole_weight = sum(one.weight for one in recipe.sources)
-    return round(recipe.rows * source.weight / whole_weight)
 
 
 def replay(material: Material, source: SourcePlan, n: int) -> list[Row]:

@@ -33,20 +33,22 @@ def make_prompts(material: Material, source: SourcePlan, n: int) -> list[Made]:
 
 
 def _make(material: Material, source: SourcePlan, n: int) -> list[Made]:
-    found: dict[str, Made] = {}
-    share = -(-int(SPARE * n) // len(source.ways))
-    ways = {
+    makers = {
         "values": _by_values,
         "constraints": _by_templates,
         "evolve": evolve.evolved,
         "backtranslate": evolve.backtranslated,
     }
-    for turn in zip_longest(*(ways[way](material, source, share) for way in source.ways)):
-        for made in filter(None, turn):  # one of each way in turn, so that the first rows hold all of them
-            found.setdefault(made.prompt, made)
-    if len(found) < n and {"values", "constraints"} <= set(source.ways):  # one way could not give its part
-        for made in _by_templates(material, source, int(SPARE * n) - len(found) + share):
-            found.setdefault(made.prompt, made)
+    # Templates last: they make up for what the other ways could not give.
+    ways = sorted(source.ways, key=lambda way: way == "constraints")
+    left, made = int(SPARE * n), []
+    for place, way in enumerate(ways):
+        made.append(makers[way](material, source, -(-left // (len(ways) - place))))
+        left -= len(made[-1])
+    found: dict[str, Made] = {}
+    for turn in zip_longest(*made):
+        for one in filter(None, turn):  # one of each way in turn, so that the first rows hold all of them
+            found.setdefault(one.prompt, one)
     return list(found.values())
 
 

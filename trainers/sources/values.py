@@ -11,7 +11,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evalkit.verify import verify
@@ -19,7 +19,11 @@ from trainers.sources.made import Made, canonical
 from trainers.sources.templates import Values, templates
 
 LAST_YEAR = 2024
-OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+}
 
 
 def operation(prompt: str, answer: str) -> tuple[str, int, int] | None:
