@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 PARALLEL = 0.9995
 """From this cosine on, two tensors count as parallel and are interpolated on a line."""
 BLOCK = 1 << 20
-"""Elements that SLERP computes at once."""
+"""Elements that are computed at once where a formula needs room for what it works out in between."""
 SMALL = 1e-7
 """An L1 norm below is not scaled up."""
 
@@ -49,13 +49,13 @@ def slerp(base: torch.Tensor, other: torch.Tensor, t: float) -> torch.Tensor:
     $(1-t) a + t b$ where they are parallel (`PARALLEL`). A vector of zeros counts as at right angles to any other.
 
     Returns:
-        In the number format of `base`, computed in float32 at least.
+        `base`, overwritten; computed in float32 at least.
     """
     import torch
 
     wide = torch.promote_types(base.dtype, torch.float32)
-    a, b = base.reshape(-1), other.reshape(-1)
-    blocks = [slice(start, start + BLOCK) for start in range(0, a.numel(), BLOCK)]
+    a, b = base.view(-1), other.view(-1)
+    blocks = _blocks(a.numel())
     aa, bb, ab = (
         sum(float(torch.dot(x[i].to(torch.float64), y[i].to(torch.float64))) for i in blocks)
         for x, y in ((a, a), (b, b), (a, b))
@@ -67,10 +67,9 @@ def slerp(base: torch.Tensor, other: torch.Tensor, t: float) -> torch.Tensor:
     else:
         angle = torch.acos(torch.tensor(cosine, dtype=torch.float64))
         of_a, of_b = (float(torch.sin(share * angle) / torch.sin(angle)) for share in (1 - t, t))
-    merged = torch.empty_like(a)
     for i in blocks:
-        merged[i] = of_a * a[i].to(wide) + of_b * b[i].to(wide)
-    return merged.reshape(base.shape)
+        a[i] = of_a * a[i].to(wide) + of_b * b[i].to(wide)
+    return base
 
 
 def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
@@ -81,17 +80,19 @@ def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
     Returns:
         Booleans of the tensor's shape.
     """
-    import numpy as np
     import torch
 
-    size = delta.abs().reshape(-1).to(torch.float32)
-    kept = max(1, int(density * size.numel()))
-    limit = float(np.partition(size.numpy(), size.numel() - kept)[size.numel() - kept])
+    kept = max(1, int(density * delta.numel()))
+    sizes: Any = delta.abs().view(-1).to(torch.float32).numpy()
+    sizes.partition(len(sizes) - kept)
+    limit = float(sizes[len(sizes) - kept])
+    del sizes  # before as much again is taken
+    size = delta.abs().view(-1).to(torch.float32)
     mask = size > limit
     missing = kept - int(mask.sum())
     if missing and limit > 0:  # zeros change nothing, kept or not
         mask[(size == limit).nonzero()[:missing]] = True
-    return mask.reshape(delta.shape)
+    return mask.view(delta.shape)
 
 
 def keep_random(delta: torch.Tensor, density: float, generator: torch.Generator) -> torch.Tensor:
@@ -103,7 +104,10 @@ def keep_random(delta: torch.Tensor, density: float, generator: torch.Generator)
     import torch
 
     wide = delta.dtype if delta.dtype == torch.bfloat16 else torch.float32
-    return torch.bernoulli(torch.full_like(delta, density, dtype=wide), generator=generator).bool()
+    mask = torch.empty(delta.numel(), dtype=torch.bool)
+    for i in _blocks(delta.numel()):
+        mask[i] = torch.bernoulli(torch.full_like(delta.view(-1)[i], density, dtype=wide), generator=generator).bool()
+    return mask.view(delta.shape)
 
 
 def thin(delta: torch.Tensor, keep: torch.Tensor, *, rescale: bool) -> torch.Tensor:
@@ -140,7 +144,7 @@ def task_arithmetic(
 
     Args:
         base: $b$.
-        tensors: $x_i$, read one at a time.
+        tensors: $x_i$, read one at a time and overwritten.
         weights: $w_i$.
         sparsify: Thins out the i-th task vector: TIES (Yadav et al. 2023), DARE (Yu et al. 2023).
         elect: Of each element only those $w_i \tau_i$ count that have the sign of their sum (TIES); + if that is 0.
@@ -148,7 +152,7 @@ def task_arithmetic(
         scale: $\lambda$.
 
     Returns:
-        In the number format of `base`, which is computed in as well.
+        `base`, overwritten; computed in its number format.
     """
     import torch
 
@@ -157,39 +161,44 @@ def task_arithmetic(
     for number, tensor in enumerate(tensors):
         delta = tensor.sub_(base)
         delta = sparsify(number, delta) if sparsify else delta
-        deltas.append(delta.mul_(factors[number]))
-    if not elect:
-        mixed = _sum(deltas)
-        divisor = factors.sum()
-        divisor = torch.where(divisor.abs() < 1e-8, torch.ones_like(divisor), divisor)
-    else:
-        positive = _sum(deltas) >= 0
-        wide = torch.promote_types(base.dtype, torch.float32)
-        counted = torch.zeros_like(base, dtype=wide)
-        for delta, factor in zip(deltas, factors, strict=True):
-            agrees = torch.where(positive, delta > 0, delta < 0)
-            delta.masked_fill_(~agrees, 0)
-            if normalize:
-                counted.add_(agrees, alpha=float(factor))
-        mixed = _sum(deltas)
-        divisor = counted.to(base.dtype)
-        divisor[divisor == 0] = 1
-    deltas.clear()
-    if normalize:
-        mixed /= divisor
-    if scale != 1:
-        mixed *= scale
-    return mixed.add_(base)
+        deltas.append(delta.mul_(factors[number]).view(-1))
+    merged = base.view(-1)
+    for i in _blocks(merged.numel()):
+        parts = [delta[i] for delta in deltas]
+        agree = _agreement(parts) if elect else None
+        if agree:
+            parts = [part.masked_fill(~those, 0) for part, those in zip(parts, agree, strict=True)]
+        mixed = _sum(parts)
+        if normalize:
+            counted = _sum([those * factor for those, factor in zip(agree, factors, strict=True)] if agree else factors)
+            mixed /= counted.masked_fill(counted == 0 if agree else counted.abs() < 1e-8, 1)
+        if scale != 1:
+            mixed *= scale
+        merged[i] += mixed
+    return base
 
 
-def _sum(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def _agreement(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Returns where each has the sign of the sum; 0 has none."""
+    import torch
+
+    positive = _sum(parts) >= 0
+    return [torch.where(positive, part > 0, part < 0) for part in parts]
+
+
+def _sum(tensors: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
     """Adds up in float32 at least and rounds once."""
     import torch
 
-    total = tensors[0].to(torch.promote_types(tensors[0].dtype, torch.float32), copy=True)
+    dtype = tensors[0].dtype
+    total = tensors[0].to(torch.promote_types(dtype, torch.float32), copy=True)
     for tensor in tensors[1:]:
         total.add_(tensor)
-    return total.to(tensors[0].dtype)
+    return total.to(dtype)
 
 
 def merge_tensor(

@@ -28,31 +28,31 @@ def test_linear_computes_half_precision_in_single() -> None:
 
 def test_slerp_goes_along_the_arc() -> None:
     a, b = tensor(1, 0), tensor(0, 1)
-    third = m.slerp(a, b, 1 / 3)
+    third = m.slerp(a.clone(), b, 1 / 3)
     assert torch.allclose(third, tensor(math.cos(math.pi / 6), math.sin(math.pi / 6)))
-    assert torch.allclose(m.slerp(a, b, 0), a)
-    assert torch.allclose(m.slerp(a, b, 1), b)
+    assert torch.allclose(m.slerp(a.clone(), b, 0), a)
+    assert torch.allclose(m.slerp(a.clone(), b, 1), b)
 
 
 def test_slerp_of_parallel_tensors_is_a_straight_line() -> None:
     a = tensor(1, 2, 3)
-    assert torch.allclose(m.slerp(a, 3 * a, 0.25), 1.5 * a)
-    assert torch.allclose(m.slerp(a, -a, 0.5), tensor(0, 0, 0))
+    assert torch.allclose(m.slerp(a.clone(), 3 * a, 0.25), 1.5 * a)
+    assert torch.allclose(m.slerp(a.clone(), -a, 0.5), tensor(0, 0, 0))
 
 
 def test_task_vectors_are_added_to_the_base() -> None:
     base, a, b = tensor(1, 1, 1), tensor(2, 1, 0), tensor(1, 3, 1)
-    merged = m.task_arithmetic(base, [a.clone(), b.clone()], [0.5, 2])
+    merged = m.task_arithmetic(base.clone(), [a.clone(), b.clone()], [0.5, 2])
     assert torch.allclose(merged, tensor(1.5, 5, 0.5))
-    half = m.task_arithmetic(base, [a.clone(), b.clone()], [0.5, 2], scale=0.5)
+    half = m.task_arithmetic(base.clone(), [a.clone(), b.clone()], [0.5, 2], scale=0.5)
     assert torch.allclose(half, tensor(1.25, 3, 0.75))
-    mean = m.task_arithmetic(base, [a.clone(), b.clone()], [1, 3], normalize=True)
+    mean = m.task_arithmetic(base.clone(), [a.clone(), b.clone()], [1, 3], normalize=True)
     assert torch.allclose(mean, tensor(1.25, 2.5, 0.75))
 
 
 def test_a_task_vector_taken_away_forgets_the_task() -> None:
     base, a = tensor(1, 1), tensor(3, 0)
-    assert torch.allclose(m.task_arithmetic(base, [a.clone()], [-1]), tensor(-1, 2))
+    assert torch.allclose(m.task_arithmetic(base.clone(), [a.clone()], [-1]), tensor(-1, 2))
 
 
 def test_ties_trims_elects_and_averages_what_agrees() -> None:
@@ -66,7 +66,7 @@ def test_ties_trims_elects_and_averages_what_agrees() -> None:
     def sparsify(_number: int, delta: torch.Tensor) -> torch.Tensor:
         return m.thin(delta, m.keep_largest(delta, 0.5), rescale=False)
 
-    merged = m.task_arithmetic(base, [a, b], [1, 1], sparsify=sparsify, elect=True, normalize=True)
+    merged = m.task_arithmetic(base.clone(), [a, b], [1, 1], sparsify=sparsify, elect=True, normalize=True)
     assert torch.allclose(merged, tensor(7, 8, 10, 14))
 
 
