@@ -212,7 +212,8 @@ class _Pairs:
     def _measure(self, rows: pd.DataFrame, name: str, kind: Any, margin: float | None) -> Measure:
         from trainers.gate import Measure
 
-        table = rows.pivot_table(index=["dataset_id", "item_id"], columns="model_id", values="value", dropna=False)
+        # The mean of samples; an item without a value of a model stays, as NaN.
+        table = rows.groupby(["dataset_id", "item_id", "model_id"])["value"].mean().unstack("model_id")
         for model_id in (self.parent_id, self.candidate_id):
             if model_id not in table:
                 table[model_id] = float("nan")
