@@ -31,6 +31,9 @@ class _Piped(Recorder):
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         _send(record=[step, numbers, total, left_s])
 
+    def report_to(self, trackers: Sequence[str], folder: Path) -> None:
+        _send(report_to=[list(trackers), str(folder)])
+
     def warn(self, sentence: str) -> None:
         _send(warn=sentence)
 
@@ -89,6 +92,9 @@ def _take(message: Mapping[str, Any], recorder: Recorder) -> str:
     if "record" in message:
         step, metrics, total, left = message["record"]
         recorder.record(step, metrics, total=total, left_s=left)
+    elif "report_to" in message:
+        trackers, folder = message["report_to"]
+        recorder.report_to(trackers, Path(folder))
     elif "warn" in message:
         recorder.warn(message["warn"])
     elif "tell" in message:

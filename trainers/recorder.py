@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evalkit.store import Ledger
 
 FLUSH_S = 2.0
+LINE_S = 30.0
 TRACKERS = ("tensorboard", "trackio")
 RENAMED = {"rewards/margins": "margin", "rewards/accuracies": "accuracy"}
 KEPT = (
@@ -49,8 +50,6 @@ class Recorder:
         ledger: Where the curves go; None keeps them in `points` alone (tests, trials of a search).
         training_run_id: Of `start_training_run`.
         say: Gets progress and warnings as sentences.
-        trackers: "tensorboard", "trackio" (an own package).
-        folder: Where TensorBoard's files go.
 
     Attributes:
         points: Every point.
@@ -67,11 +66,7 @@ class Recorder:
         training_run_id: int | None = None,
         *,
         say: Callable[[str], None] | None = None,
-        trackers: tuple[str, ...] = (),
-        folder: Path | None = None,
     ) -> None:
-        if unknown := sorted(set(trackers) - set(TRACKERS)):
-            raise UserError(f"report_to: {unknown[0]!r} is not known; allowed: {', '.join(TRACKERS)}", code=2)
         self.points: list[Point] = []
         self.warnings: list[str] = []
         self.progress = ""
@@ -80,6 +75,20 @@ class Recorder:
         self._watch = Watch()
         self._unsent: list[Point] = []
         self._flushed = time.monotonic()
+        self._told = 0.0
+        self._trackers: list[Callable[[int, Mapping[str, float]], None]] = []
+
+    def report_to(self, trackers: Sequence[str], folder: Path) -> None:
+        """Sends the curves to other trackers too: "tensorboard", "trackio" (packages of their own).
+
+        Args:
+            folder: Where TensorBoard's files go; its name is the run's.
+
+        Raises:
+            UserError: A tracker is unknown or not installed.
+        """
+        if unknown := sorted(set(trackers) - set(TRACKERS)):
+            raise UserError(f"report_to: {unknown[0]!r} is not known; allowed: {', '.join(TRACKERS)}", code=2)
         self._trackers = [_tracker(name, folder) for name in trackers]
 
     def record(self, step: int, metrics: Mapping[str, Any], *, total: int = 0, left_s: float | None = None) -> None:
@@ -107,6 +116,10 @@ class Recorder:
         if total:
             left = f", about {seconds_in_words(left_s)} left" if left_s is not None else ""
             self.progress = f"step {step} of {total}{left}"
+            if time.monotonic() - self._told > LINE_S:
+                self._told = time.monotonic()
+                loss = f", loss {kept['loss']:.3g}" if "loss" in kept else ""
+                self.tell(f"Training: {self.progress}{loss}")
         if time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
 
@@ -160,7 +173,7 @@ def mark_died(ledger: Ledger) -> list[int]:
     return died
 
 
-def _tracker(name: str, folder: Path | None) -> Callable[[int, Mapping[str, float]], None]:
+def _tracker(name: str, folder: Path) -> Callable[[int, Mapping[str, float]], None]:
     """Returns a function that sends a step's metrics to a tracker.
 
     Raises:
@@ -170,7 +183,7 @@ def _tracker(name: str, folder: Path | None) -> Callable[[int, Mapping[str, floa
         if name == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
-            writer = SummaryWriter(str(folder or Path("runs")))
+            writer = SummaryWriter(str(folder))
 
             def to_tensorboard(step: int, metrics: Mapping[str, float]) -> None:
                 for metric, value in metrics.items():
@@ -182,5 +195,5 @@ def _tracker(name: str, folder: Path | None) -> Callable[[int, Mapping[str, floa
     except ImportError as error:
         raise UserError(f"report_to: {name} is not installed; type: pip install {name}") from error
     # Its own local store: nothing is sent anywhere.
-    trackio.init(project="evalkit", name=(folder or Path("run")).name)
+    trackio.init(project="evalkit", name=folder.name)
     return lambda step, metrics: trackio.log(dict(metrics), step=step)

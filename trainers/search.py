@@ -112,7 +112,7 @@ def search(
                 adapter=adapter,
                 seed=seed,
                 minutes=share,
-                recorder=Recorder(),
+                recorder=Recorder(say=recorder.tell),
                 rewards=rewards,
             )
             score = trained.metrics["eval_reward" if higher else "eval_loss"]

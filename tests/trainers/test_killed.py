@@ -61,7 +61,7 @@ def test_killed_and_started_again_ends_with_the_same_weights(tiny: Path, sft_row
     line = [sys.executable, "-c", WORKER, str(tmp_path / "job.json")]
     process = subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     work = tmp_path / "killed.partial"
-    limit = time.monotonic() + 240
+    limit = time.monotonic() + 900  # importing alone takes minutes on a busy machine
     while not list(work.glob(f"checkpoint-*/{SEAL}")):
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.05)

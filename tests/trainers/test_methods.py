@@ -202,7 +202,7 @@ def test_verifiers_give_rewards_and_bad_specs_are_refused_before(tiny: Path, tmp
         train("grpo", [Row("grpo", {"prompt": user("Go.")}, "t")], [], tiny, tmp_path / "none", settings)
     from trainers.methods.online import _verifier
 
-    specs = [json.dumps({"verifier": "exact", "answer": "yes"}), "null"]
+    specs = [json.dumps({"verifier": "exact", "answers": ["yes"]}), "null"]
     answers = [[{"role": "assistant", "content": "yes"}]] * 2
     assert _verifier(answers, specs) == [1.0, None]
 
@@ -214,10 +214,15 @@ def test_verifiers_give_rewards_and_bad_specs_are_refused_before(tiny: Path, tmp
         ({"settings": {"output_dir": "x"}}, "set by evalkit itself"),
         ({"settings": {"learning_rate": -1}}, "learning_rate"),
         ({"settings": {"max_length": 4}}, "raise max_length"),
+        ({"settings": {"report_to": ["wandb"]}}, "allowed: tensorboard, trackio"),
         ({"settings": {"early_stopping_patience": 2}}, "needs validation rows"),
         ({"settings": {"per_device_train_batch_size": 10_000_000}}, "GB of memory, and .* are free"),
         ({"rows": []}, "no rows"),
         ({"method": "dpo"}, "kind 'sft'"),
+        (
+            {"method": "grpo", "settings": {"num_generations": 5}},
+            "^settings: per_device_train_batch_size times .* is 4",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence(

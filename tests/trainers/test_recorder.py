@@ -74,7 +74,8 @@ def test_a_training_whose_process_is_gone_is_marked_as_died(ledger: Ledger, tmp_
 
 def test_tensorboard_gets_the_curves_too(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    recorder = Recorder(trackers=("tensorboard",), folder=tmp_path / "board")
+    recorder = Recorder()
+    recorder.report_to(("tensorboard",), tmp_path / "board")
     recorder.record(1, {"loss": 2.0})
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -83,9 +84,9 @@ def test_tensorboard_gets_the_curves_too(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("loss")] == [2.0]
 
 
-def test_an_unknown_tracker_is_named() -> None:
+def test_an_unknown_tracker_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'wandb' is not known; allowed: tensorboard, trackio"):
-        Recorder(trackers=("wandb",))
+        Recorder().report_to(("wandb",), tmp_path)
 
 
 def test_a_jump_of_the_loss_is_told_once_and_noise_is_not() -> None:

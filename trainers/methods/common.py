@@ -27,7 +27,7 @@ Reward = Callable[[list[Messages], list[str]], "list[float | None]"]
 # What we decide ourselves, or what would send or run something.
 OURS = {
     *("output_dir", "seed", "use_cpu", "disable_tqdm", "trust_remote_code", "resume_from_checkpoint", "do_train"),
-    *("save_strategy", "eval_strategy", "logging_strategy", "save_total_limit", "load_best_model_at_end", "report_to"),
+    *("save_strategy", "eval_strategy", "logging_strategy", "save_total_limit", "load_best_model_at_end"),
     *("metric_for_best_model", "greater_is_better", "save_only_model", "logging_nan_inf_filter", "push_to_hub"),
     *("model_init_kwargs", "dataset_kwargs", "chat_template_path", "do_eval", "do_predict", "truncation_mode"),
     *("remove_unused_columns", "data_seed", "completion_only_loss"),
@@ -66,6 +66,7 @@ class Settings(BaseModel):
     bf16: bool | None = Field(None, description="bfloat16 autocast; by default where the machine has it")
     gradient_checkpointing: bool = Field(False, description="less memory for a fifth more time")
     full_determinism: bool = Field(False, description="bit-equal on a GPU too, slower; a CPU always is")
+    report_to: tuple[str, ...] = Field((), description="tensorboard, trackio: get the curves too")
     lora_r: Positive = Field(16, description="rank of the adapter")
     lora_alpha: Positive = Field(32, description="scale of the adapter, over its rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
@@ -91,8 +92,9 @@ def read_settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
         settings = kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"settings: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}", code=2) from error
+        said = first["msg"].removeprefix("Value error, ")
+        told = ": ".join([*map(str, first["loc"]), said[:1].lower() + said[1:]])
+        raise UserError(f"settings: {told}", code=2) from error
     for name in settings.more:
         if name in OURS:
             raise UserError(f"settings: {name} is set by evalkit itself and cannot be changed", code=2)

@@ -97,7 +97,10 @@ def train(
         "method": method,
         "base": {"name": base.name, "revision": revision},
         "adapter": adapter,
-        "settings": {**checked.model_dump(mode="json", exclude_unset=True), "learning_rate": checked.rate(adapter)},
+        "settings": {
+            **checked.model_dump(mode="json", exclude_unset=True, exclude={"report_to"}),
+            "learning_rate": checked.rate(adapter),
+        },
         "seed": seed,
         "rows": sha256([row.hash for row in rows]),
         "validation": sha256([row.hash for row in validation]),
@@ -112,6 +115,8 @@ def train(
     if world > 1 and "WORLD_SIZE" not in os.environ:
         return _launch(job, facts, settings, world)
     job.out.parent.mkdir(parents=True, exist_ok=True)
+    if _rank() == 0 and checked.report_to:
+        recorder.report_to(checked.report_to, job.out.parent / "tensorboard" / job.out.name)
     with only_one(job.out) if _rank() == 0 else _nothing():
         if job.out.exists():  # another process finished it between the check and the lock
             return _finished(job, facts)
