@@ -90,7 +90,7 @@ def read_answers(ledger: Ledger, run_id: int, model_id: int) -> Answers:
 
 
 def _by_battles(ledger: Ledger, run_id: int, model_id: int) -> list[tuple[Any, ...]]:
-    lost = battle_record(ledger, model_id)
+    fought = battles(ledger, model_id)
     query = (
         sa.select(Response.item_id, Response.id, RunResponse.dataset_id, sa.func.length(Response.text))
         .add_columns(Response.finish_reason)
@@ -99,13 +99,8 @@ def _by_battles(ledger: Ledger, run_id: int, model_id: int) -> list[tuple[Any, .
         .order_by(Response.item_id, Response.id)
     )
     with ledger.engine.connect() as connection:
-        rows = [(*row, *lost.get(row[1], (0, 0))) for row in connection.execute(query)]
-    return [(*row[:5], row[6] > row[5]) for row in rows if row[5] or row[6]]
-
-
-def battle_record(ledger: Ledger, model_id: int) -> dict[int, tuple[int, int]]:
-    """Counts the battles each answer of a model won and lost, over all verdicts that count; by response id."""
-    return {key: (record.won, record.lost) for key, record in battles(ledger, model_id).items()}
+        rows = [(row, fought.get(row[1], Record())) for row in connection.execute(query)]
+    return [(*row, record.lost > record.won) for row, record in rows if record.lost or record.won]
 
 
 @dataclass(slots=True)
@@ -177,10 +172,12 @@ def rationales(ledger: Ledger, run_id: int, model_id: int, *, limit: int = 50_00
         for column, model in ((Battle.response_a_id, Battle.model_a_id), (Battle.response_b_id, Battle.model_b_id)):
             query = sa.select(column, Verdict.rationale).join(Verdict, Verdict.battle_id == Battle.id)
             query = query.where(model == model_id, Verdict.rationale.is_not(None), column.in_(own))
-            for response_id, text in connection.execute(query.where(Verdict.annotator_id.in_(judges)).limit(limit)):
-                said[response_id].append(str(text))
-        query = sa.select(Grade.response_id, Grade.detail).where(Grade.annotator_id.in_(judges))
-        for response_id, detail in connection.execute(query.where(Grade.response_id.in_(own)).limit(limit)):
+            query = query.where(Verdict.annotator_id.in_(judges)).limit(limit)
+            for response_id, text in connection.execute(query):
+                if response_id is not None:
+                    said[response_id].append(str(text))
+        graded = sa.select(Grade.response_id, Grade.detail).where(Grade.annotator_id.in_(judges))
+        for response_id, detail in connection.execute(graded.where(Grade.response_id.in_(own)).limit(limit)):
             if detail and detail.get("rationale"):
                 said[response_id].append(str(detail["rationale"]))
     return {key: " ".join(texts) for key, texts in said.items()}

@@ -131,7 +131,7 @@ def _pairs(
         raise UserError('slices need the extra train; type: pip install "evalkit[train]"') from error
     finder = Slicefinder(alpha=ALPHA, k=TOP, max_l=2, min_sup=min_support, verbose=False)
     finder.fit(codes[:, columns], failed.astype(np.float64))
-    found = []
+    found: list[Definition] = []
     for row in finder.top_slices_:
         # What an answer does not have is no feature of it.
         pairs = tuple((columns[k], int(code)) for k, code in enumerate(row) if code is not None and int(code) > 0)

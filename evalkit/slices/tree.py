@@ -107,7 +107,7 @@ def build_tree(
         below[i] = (
             (i,) if not branches[i].children else tuple(k for child in branches[i].children for k in below[child])
         )
-    said = {int(i): frozenset(_named_by(texts[i])) for i in rows}
+    said = {int(i): frozenset(_named_by(texts[int(i)])) for i in rows}
     everywhere = Counter(word for one in said.values() for word in one)
     nodes = []
     for i, branch in enumerate(branches):
@@ -115,7 +115,7 @@ def build_tree(
         terms = _terms([said[int(k)] for k in own], everywhere, len(rows)) if branch.parent is not None else ()
         name = ", ".join(terms) or "everything"
         if namer is not None and branch.parent is not None:
-            name = namer(terms, [texts[k] for k in own[:: max(1, len(own) // SHOWN)][:SHOWN]]) or name
+            name = namer(terms, [texts[int(k)] for k in own[:: max(1, len(own) // SHOWN)][:SHOWN]]) or name
         nodes.append(Node(branch.parent, branch.depth, name, terms, below[i]))
     return Tree(tuple(nodes), leaf)
 
