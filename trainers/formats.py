@@ -15,6 +15,7 @@ from trainers.rows import Row, RowKind
 from trainers.training_set import TrainingSet
 
 Form = Literal["trl", "axolotl"]
+ENDINGS = (".jsonl", ".json", ".parquet")
 COLUMNS: dict[RowKind, dict[str, type]] = {
     "sft": {"prompt": list, "completion": list},
     "preference": {"prompt": list, "chosen": list, "rejected": list, "margin": float},
@@ -48,6 +49,8 @@ def export(training_set: TrainingSet, path: Path, form: Form = "trl") -> int:
     kind = kinds.pop()
     if form == "axolotl":
         return _axolotl(training_set, kind, path)
+    if path.suffix not in ENDINGS:
+        raise UserError(f"{path}: a training set is written as {', '.join(ENDINGS)}", code=2)
     if path.suffix == ".parquet":
         cells = [[_cell(row.content.get(name), of) for name, of in COLUMNS[kind].items()] for row in rows]
         return write_table(path, COLUMNS[kind], [cells])

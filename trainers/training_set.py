@@ -13,8 +13,11 @@ import sqlalchemy as sa
 from evalkit.engine import Engine
 from evalkit.errors import UserError
 from evalkit.models.base import sha256
+from evalkit.prompts import read_prompts
 from evalkit.store import Ledger, training
 from evalkit.store import schema as tables
+from evalkit.store.arena import user_turns
+from evalkit.store.training import EvalItem
 from evalkit.store.write_training import add_training_set
 from trainers.decontaminate import Leak, find_leaks
 from trainers.decontaminate import ensure_clean as clean
@@ -28,6 +31,8 @@ from trainers.sources import answers, constraints, forms, guards, new_prompts, p
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
 
+CONTROL = 0
+"""Stands for the id of a control prompt that the ledger may not have yet."""
 LISTED = 500
 """Dropped rows that are listed with the set, at most; all are counted."""
 SOURCES = {
@@ -117,7 +122,7 @@ def build(
         material.release()
     rows = [row for _, part in made for row in part]
     kept, dropped = keep_rows(rows, plan.recipe, grader)
-    items = training.eval_items(ledger)
+    items = training.eval_items(ledger) + _controls(plan)
     leaks = find_leaks(kept, items, plan.recipe.decontamination)
     allowed = plan.recipe.allow_contaminated
     clean_rows = _marked(kept, leaks) if allowed else _without(kept, leaks)
@@ -198,6 +203,15 @@ def _make(material: Material) -> list[tuple[SourcePlan, list[Row]]]:
     return made
 
 
+def _controls(plan: RetrainPlan) -> list[EvalItem]:
+    """Returns the gate's control prompts, which are in the ledger only once a gate has asked them."""
+    if plan.gate.controls is None:
+        return []
+    return [
+        EvalItem(CONTROL, "\n".join(user_turns(one.messages)), "held_out") for one in read_prompts(plan.gate.controls)
+    ]
+
+
 def _without(rows: Sequence[Row], leaks: Sequence[Leak]) -> list[Row]:
     touching = {leak.row for leak in leaks}
     return [row for place, row in enumerate(rows) if place not in touching]
@@ -221,8 +235,8 @@ def _mixed(rows: Sequence[Row], plan: RetrainPlan, material: Material) -> list[R
     for source in plan.recipe.sources:
         weight[source.kind] = weight.get(source.kind, 0.0) + source.weight
     have: dict[str, list[Row]] = {kind: [row for row in rows if row.source == kind] for kind in weight}
-    guard = {kind: w for kind, w in weight.items() if kind in GUARDS}
-    teach = {kind: w for kind, w in weight.items() if kind not in guard}
+    guard: dict[str, float] = {kind: w for kind, w in weight.items() if kind in GUARDS}
+    teach: dict[str, float] = {kind: w for kind, w in weight.items() if kind not in guard}
     whole = sum(weight.values())
     room = plan.recipe.rows * sum(teach.values()) / whole
     if ROWS_OF[plan.method] == "text" and guard:
@@ -255,7 +269,7 @@ def _told(row: Row, leak: Leak) -> dict[str, Any]:
         "item": leak.item_id,
         "rule": leak.rule,
         "value": round(leak.value, 3),
-        "half": "held out" if leak.held_out else "not assigned",
+        "half": "control prompt" if leak.item_id == CONTROL else "held out" if leak.held_out else "not assigned",
     }
 
 

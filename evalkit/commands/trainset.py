@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SOURCES = {"source": "source", "made": "made", "used": "used"}
 SETS = {
     "training_set_id": "id", "training_set": "name", "slice": "slice", "n": "rows", "method": "method",
-    "leaks": "touched items", "created_at": "made (UTC)",
+    "leaks": "leaks found", "created_at": "made (UTC)",
 }  # fmt: skip
 Number = Annotated[int | None, typer.Argument(help="Id of a training set; without, all are listed.", min=1)]
 

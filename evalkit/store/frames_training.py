@@ -7,6 +7,10 @@ What the JSON columns hold (fields may be missing; readers then show nothing for
   Then graders ([annotator id]: whose grades say what failed), about ("prompts", or "answers" where the model's own
   answers are part of the definition), interval ([lower, upper] of the effect, 95%), p_value, stability (share of
   resamples that found it again), examples ([item id] of the training half), also (other definitions, in words).
+- training_set.recipe: the plan's recipe with key (of the plan: the same plan finds its set again), method, base, made
+  and used ({source: rows}), dropped ({reason: rows}), compared ({half: items}), leaks, leaked ([{prompt, source, item,
+  rule, value, half}]), allowed (why rows that touch items were kept), diversity, said (sentences for the card).
+- training_row.content: as `trainers.rows.Row` says; provenance: kind, source, way, model, response, check ...
 - gate.evidence: tests ([{name, kind, metric, n, parent, candidate, difference, lower, upper, margin, p_value, passed,
   minimum_effect}]; kind is improvement, non_inferiority, safety, speed, length or battles), reason, advice, and, for a
   decision by hand, decided ({by, why, at}).

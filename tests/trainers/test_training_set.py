@@ -29,6 +29,7 @@ from trainers.filters import keep_rows
 from trainers.formats import export
 from trainers.plan import RecipePlan, RetrainPlan
 from trainers.rows import Row, answer_of, assistant, prompt_of, user
+from trainers.sources.templates import templates
 from trainers.training_set import TrainingSet, build, load_training_set, yield_of
 
 SLICES = {
@@ -211,18 +212,20 @@ def test_rows_that_touch_items_are_dropped_and_listed_or_kept_with_a_reason(
 ) -> None:
     ledger, ids = world
     with ledger.engine.connect() as connection:
-        held = connection.scalars(
-            sa.select(SliceItem.item_id).where(SliceItem.slice_id == ids["lower"], SliceItem.split == "held_out")
-        ).all()
+        wanted = sa.select(SliceItem.item_id)
+        wanted = wanted.where(SliceItem.slice_id == ids["lower"], SliceItem.split == "held_out")
+        held = list(connection.scalars(wanted))
     texts = {item.id: item.text for item in eval_items(ledger)}
-    leaking = iter([texts[key] for key in held])
+    general = templates()["general"]
+    leaking = {str(asked): texts[key] for asked, key in zip(general, held * len(general), strict=False)}
 
     def answer(prompt: str, sample: int) -> str:
-        return next(leaking, "A fair answer that says a thing about it.") if "general" not in prompt else "Yes."
+        return leaking.get(prompt, "A fair answer that says a thing about it.")
 
     monkeypatch.setattr(material, "load_model", lambda plan: Talker(answer))
     found = made(world, plan("lower", GUARDED))
-    assert found.recipe["leaks"] >= 10
+    assert found.recipe["leaks"] >= 8, "the answers to general requests hold items"
+    assert not [row for row in found.rows if row.provenance["way"] == "general"]
     assert {one["half"] for one in found.recipe["leaked"]} == {"held out"}
     assert found.ensure_trainable(ledger) == 0
     allowed = made(world, plan("lower", GUARDED, name="allowed", recipe={"allow_contaminated": "a test of leaks"}))
