@@ -65,7 +65,7 @@ $(VENV)/.run: $(VENV)/bin/pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'Adding what tests need'
-	@$(PIP) -e '.[local,bench,app,postgres,dev]'
+	@$(PIP) -e '.[local,bench,app,postgres,redis,dev]'
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps arena-rank==0.1.1
 	@touch $@
 
