@@ -193,5 +193,6 @@ def test_texts_are_distinct_and_every_attack_changes_the_answer() -> None:
     def attacked(probe: Probe) -> bool:
         return probe.question.poor in probe.text and probe.text != probe.question.poor
 
-    assert all(attacked(probe) for probe in found if probe.model == "probe: attack")
+    attacks = [probe for probe in found if probe.model == "probe: attack"]
+    assert attacks and all(map(attacked, attacks))
     assert not any("{" in probe.text.replace('{"', "") for probe in found if probe.attack not in ("json", CONTROL))
