@@ -74,7 +74,7 @@ def _places() -> Places:
 
 
 def calmly(read: Callable[Concatenate[State, Given], Read], *given: Given.args, **named: Given.kwargs) -> Read:
-    """Returns what takes seconds to read as of a minute ago; as of ten minutes at most, while a thread reads it anew."""
+    """Returns what takes seconds to read as of a minute ago; of ten at most, while a thread reads it anew."""
     return _places().read(_calm(), _key(read, *given), lambda at: read(at, *given, **named))
 
 
