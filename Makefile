@@ -76,7 +76,7 @@ $(VENV)/.train: $(VENV)/.run
 
 $(VENV)/.dev: $(VENV)/.train
 	@echo 'Adding what tests need'
-	@$(PIP) -e '.[local,bench,app,train,postgres,dev]'
+	@$(PIP) -e '.[local,bench,app,train,postgres,redis,dev]'
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps arena-rank==0.1.1
 	@touch $@
 

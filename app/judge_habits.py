@@ -1,4 +1,4 @@
-"""What the page Judges shows of judges that no person's votes can be held against."""
+"""What the page Judges shows of judges by themselves: where no person's votes can be held against them, or not yet."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def without_people(criterion: str, why: str) -> None:
         icon=":material/how_to_vote:",
         title="Not held against people yet",
     )
+    habits(criterion)
+
+
+def habits(criterion: str) -> None:
+    """How steady each judge is by itself: chart, table and what the numbers mean."""
     found = reads_judges.table(criterion)
     if not found.rows:
         return

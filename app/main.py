@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import access, answers
+from app import access, answers, warm_up
 from evalkit.store.ledger_app import Role
 
 FOLDER = Path(__file__).parent / "app_pages"
@@ -102,4 +102,5 @@ if not visitor.local and visitor.may("analyst"):
         st.caption(f"{answers.one_line(visitor.member.name)}, {visitor.role}", help="How you are known here.")
         if signed_in:
             st.button("Sign out", icon=":material/logout:", type="tertiary", on_click=st.logout)
-page.run()
+with warm_up.drawing():
+    page.run()

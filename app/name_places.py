@@ -13,7 +13,7 @@ MARGIN = 12  # pixels that the axes leave free beyond the outermost points
 LETTER, LINE = 6, 12  # pixels of a name
 LONGEST = 180  # pixels; the rest of a name is cut off
 AROUND = 5  # pixels that a point takes to each side
-BESIDE = ((9, -8), (9, 10), (-9, -8), (-9, 10), (0, -14), (0, 15))
+BESIDE = ((9, -8), (9, 10), (-9, -8), (-9, 10), (0, -16), (0, 17))
 
 
 def name_places(

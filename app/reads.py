@@ -74,13 +74,17 @@ def _places() -> Places:
 
 
 def calmly(read: Callable[Concatenate[State, Given], Read], *given: Given.args, **named: Given.kwargs) -> Read:
-    """Returns what takes seconds to read as of a minute ago; as of ten minutes at most, while a thread reads it anew.
+    """Returns what takes seconds to read as of a minute ago; of ten at most, while a thread reads it anew."""
+    return _places().read(_calm(), _key(read, *given), lambda at: read(at, *given, **named))
 
-    Args:
-        read: A cached function of the ledger's state and of what is given.
-    """
-    key = (getattr(read, "__module__", ""), getattr(read, "__qualname__", ""), given)
-    return read(_places().state(_calm(), key, lambda at: read(at, *given, **named)), *given, **named)
+
+def at_hand(read: Callable[..., Any], *given: Any) -> bool:
+    """Whether `calmly` has this at once."""
+    return _places().at_hand(_calm(), _key(read, *given))
+
+
+def _key(read: Callable[..., Any], *given: Any) -> Any:
+    return getattr(read, "__module__", ""), getattr(read, "__qualname__", ""), given
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 State = tuple[Any, ...]
+T = TypeVar("T")
 
 OLD_SECONDS = 600.0
 """So old may be what is shown while it is computed anew; what is older is waited for."""
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 class _Known:
     at: State
     seen: float
+    done: bool = False
     busy: bool = False
 
 
@@ -30,18 +32,27 @@ class Places:
         self._known: dict[Hashable, _Known] = {}
         self._lock = threading.Lock()
 
-    def state(self, now: State, key: Hashable, read: Callable[[State], Any]) -> State:
-        """Returns the state to read at: `now`, or the one before while a thread reads at `now`.
+    def read(self, now: State, key: Hashable, read: Callable[[State], T]) -> T:
+        """Reads at this state, or at the one before while a thread reads at this.
 
         Args:
             now: The ledger's state.
             key: Of the read.
-            read: Does it, and has it kept.
+            read: Does it, and keeps what it found.
         """
+        at = self._state(now, key, read)
+        found = read(at)
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and known.at == at:
+                known.done = True
+        return found
+
+    def _state(self, now: State, key: Hashable, read: Callable[[State], Any]) -> State:
         with self._lock:
             known = self._known.get(key)
             if known is None or (known.at != now and time.monotonic() - known.seen > OLD_SECONDS):
-                # Not taken for known before it is: whoever comes meanwhile waits for the same read.
+                # Whoever comes meanwhile waits for the same read.
                 self._known[key] = _Known(now, time.monotonic())
                 return now
             if known.at == now:
@@ -50,6 +61,13 @@ class Places:
                 known.busy = True
                 threading.Thread(target=self._anew, args=(now, key, read), name="calm", daemon=True).start()
             return known.at
+
+    def at_hand(self, now: State, key: Hashable) -> bool:
+        """Whether `read` need not be waited for."""
+        with self._lock:
+            known = self._known.get(key)
+            fresh = known is not None and (known.at == now or time.monotonic() - known.seen <= OLD_SECONDS)
+            return known is not None and known.done and fresh
 
     def _anew(self, now: State, key: Hashable, read: Callable[[State], Any]) -> None:
         found = False
@@ -61,6 +79,6 @@ class Places:
             log.warning("could not be read in the background: %s", key, exc_info=True)
         with self._lock:
             if found:
-                self._known[key] = _Known(now, time.monotonic())
+                self._known[key] = _Known(now, time.monotonic(), done=True)
             else:
                 self._known.pop(key, None)

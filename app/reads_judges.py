@@ -60,6 +60,11 @@ def calibration(criterion: str) -> Calibrated:
     return reads.calmly(_calibration, criterion)
 
 
+def is_calibrated(criterion: str) -> bool:
+    """Whether `calibration` is there at once."""
+    return reads.at_hand(_calibration, criterion)
+
+
 @st.cache_data(max_entries=4, show_spinner=False)
 def _table(at: State, criterion: str) -> JudgeTable:
     from evalkit.report.judges import judge_table

@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from app import cookies
+from app.quick_start import SCRIPT, QuickStart
 from app.scripts import SCROLL_TO_ANSWERS, SCROLL_UP
 from evalkit.errors import UserError
 
@@ -52,7 +53,7 @@ def policy() -> str:
     a script.
     """
     page = (Path(st.__file__).parent / "static" / "index.html").read_text()
-    inline = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), *SCROLL_UP, *SCROLL_TO_ANSWERS]
+    inline = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), SCRIPT, *SCROLL_UP, *SCROLL_TO_ANSWERS]
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in inline]
     rules = {
         "default-src": "'self'",
@@ -250,6 +251,6 @@ app = st.App(
     Path(__file__).parent / "main.py",
     lifespan=started,
     routes=routes,
-    middleware=[Middleware(Guard)],
+    middleware=[Middleware(Guard), Middleware(QuickStart)],
     on_script_error=said,
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 MODULES = (
     *("altair", "pandas", "pyarrow.pandas_compat", "scipy.optimize", "scipy.stats", "sqlalchemy", "pydantic"),
@@ -18,6 +20,18 @@ MODULES = (
 )
 """What pages import when they are drawn for the first time: seconds."""
 log = logging.getLogger(__name__)
+_drawing: set[object] = set()
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Within it a page is drawn, and nothing is read ahead: Python does one thing at a time."""
+    page = object()
+    _drawing.add(page)
+    try:
+        yield
+    finally:
+        _drawing.discard(page)
 
 
 def imports() -> None:
@@ -29,7 +43,7 @@ def imports() -> None:
 
 
 def read_ahead() -> threading.Thread:
-    """Starts a thread that reads what the pages of results begin with, the first of them first."""
+    """Starts a thread that reads what the pages of results begin with, while no page is drawn."""
     thread = threading.Thread(target=_read, name="read ahead", daemon=True)
     thread.start()
     return thread
@@ -50,6 +64,8 @@ def _read() -> None:
         access.people()
         criterion = next(iter(reads.criteria()), criterion)
         for step in steps:
+            while _drawing:
+                time.sleep(0.05)
             step()
     except Exception:
         # Whoever opens the page reads it then, and is told what is wrong.

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from evalkit.commands import app as app_command
-from evalkit.commands import files, jobs, judge, look, merge, printing, retrain, slices, stats, trainset
+from evalkit.commands import files, jobs, judge, look, merge, options, printing, retrain, slices, stats, trainset
 from evalkit.commands.store import opened, run_id, started
 from evalkit.errors import UserError
 
@@ -67,7 +67,7 @@ def run(
     plan: Annotated[Path, typer.Argument(help="The plan, a YAML file (see `evalkit init`).")],
     stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given several times.")] = None,
     store: Annotated[str | None, typer.Option(help="Ledger instead of the plan's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
+    dry_run: options.DryRun = False,
     json: Json = False,
 ) -> None:
     """Run a plan: benchmarks, answers, battles, judging, report. A second run does only what is missing."""
@@ -108,7 +108,7 @@ def evaluate(
     output_path: Annotated[Path, typer.Option("--output_path", "-o", help="Folder for ledger, plan, report.")] = Path(
         "out"
     ),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
+    dry_run: options.DryRun = False,
     json: Json = False,
 ) -> None:
     """Evaluate models on benchmarks without a plan, in the words of lm-evaluation-harness."""

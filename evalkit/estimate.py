@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,26 +155,19 @@ def estimate(plan: Plan) -> list[Estimate]:
     """
     run = PlanRun(plan)
     run.load_tasks()
-    with tempfile.TemporaryDirectory(prefix="evalkit-") as folder, Ledger.open(str(Path(folder) / "dry.db")) as scratch:
-        run.ledger = scratch
-        run.run_id = scratch.start_run(plan.name, {}, seed=plan.seed, environment={})
-        run.model_ids = scratch.add_models([m.settings for m in run.models])
-        real = _existing(plan.store)
-        try:
-            run.engine = counter = Counter(scratch, run.run_id, real)
-            run.answer_all()
-            if run.judges:
-                from evalkit.juries import asked_one_by_one
+    with existing(plan.store) as real, counting(real) as counter:
+        run.engine, run.ledger, run.run_id = counter, counter.ledger, counter.run_id
+        run.model_ids = run.ledger.add_models([m.settings for m in run.models])
+        run.answer_all()
+        if run.judges:
+            from evalkit.juries import asked_one_by_one
 
-                there = run.pair_answers()
-                adaptive = asked_one_by_one(run.juries, run.judges)
-                for judge in run.judges:
-                    fights = there.fights[: adaptive.get(judge.name)]
-                    count_judge(counter, judge, fights, there.cases, plan.seed, adaptive=judge.name in adaptive)
-            return counter.estimates(run.prices)
-        finally:
-            if real is not None:
-                real.close()
+            there = run.pair_answers()
+            adaptive = asked_one_by_one(run.juries, run.judges)
+            for judge in run.judges:
+                fights = there.fights[: adaptive.get(judge.name)]
+                count_judge(counter, judge, fights, there.cases, plan.seed, adaptive=judge.name in adaptive)
+        return counter.estimates(run.prices)
 
 
 def count_judge(
@@ -197,10 +191,26 @@ def count_judge(
         row.at_most = row.at_most or (adaptive and role == counter.role)
 
 
-def _existing(url: str) -> Ledger | None:
+@contextmanager
+def counting(real: Ledger | None) -> Iterator[Counter]:
+    """Opens a counter with a ledger of its own, which is gone afterwards.
+
+    Args:
+        real: Whose answers are not asked for again.
+    """
+    with tempfile.TemporaryDirectory(prefix="evalkit-") as folder, Ledger.open(str(Path(folder) / "dry.db")) as scratch:
+        yield Counter(scratch, scratch.start_run("dry", {}, seed=0, environment={}), real)
+
+
+@contextmanager
+def existing(url: str) -> Iterator[Ledger | None]:
+    """Opens a ledger that a dry run may look into; None where there is none yet."""
     if "://" not in url and not Path(url).exists():
-        return None
+        yield None
+        return
     try:
-        return Ledger.open(url, create=False)
+        ledger = Ledger.open(url, create=False)
     except UserError as error:
         raise UserError(f"store: {error}") from error
+    with ledger:
+        yield ledger

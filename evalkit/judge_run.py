@@ -1,25 +1,25 @@
-"""Top floor: `evalkit judge run`: one judge judges the battles, or grades the answers, that a ledger holds already."""
+"""Top floor: one judge judges the battles, or grades the answers, that a ledger holds already; or it is probed."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from evalkit.engine import Budget, Engine, Progress
 from evalkit.errors import UserError
-from evalkit.estimate import Counter, Estimate, count_judge
+from evalkit.estimate import Estimate, count_judge, counting, existing
 from evalkit.judging import Judge, Judging, load_judge
 from evalkit.models.base import sha256
 from evalkit.models.prices import Prices
 from evalkit.plan import JudgePlan
 from evalkit.provenance import code_version, environment
 from evalkit.store import Ledger, arena
+from evalkit.store.run_end import end_run, marked
 from judges.fight import Case, Fight, load_cases, load_fights
+from judges.probes import probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +38,31 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What became of it.
+class Asked:
+    """A run in which a judge was asked.
 
     Attributes:
-        battles, answers: Given to the judge, of which it sees as many as its plan says.
-        without_texts: Battles that cannot be judged: votes that were imported without answers, or failed answers.
         errors: Requests without an answer.
         not_sent: Requests that the dollar budget kept back.
     """
 
     run_id: int
-    battles: int
-    answers: int
-    without_texts: int
     errors: int
     not_sent: int
 
 
-def judge_plan(options: Mapping[str, Any], model: Mapping[str, Any] | None) -> JudgePlan:
-    """Makes a judge out of command-line options; None is not given.
+@dataclass(frozen=True, slots=True)
+class Judged(Asked):
+    """What became of judging.
 
-    Raises:
-        UserError: An option is wrong; names it.
+    Attributes:
+        battles, answers: Given to the judge, of which it sees as many as its plan says.
+        without_texts: Battles that cannot be judged: votes that were imported without answers, or failed answers.
     """
-    given = {key: value for key, value in options.items() if value not in (None, ())}
-    try:
-        of = {key: value for key, value in model.items() if value is not None} if model else None
-        plan = JudgePlan.model_validate(given | ({"model": of} if of else {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        message, said = first["msg"].removeprefix("Value error, "), first["input"]
-        if first["loc"]:
-            message = f"--{str(first['loc'][-1]).replace('_', '-')}: {message}"
-            message += "" if repr(said) in message else f", not {said!r}"
-        raise UserError(message, code=2) from error
-    return plan
 
-
-def default_name(model: str | None, prompt: str | None) -> str:
-    """Returns what tables call a judge without a name: its model and prompt, or the verifier."""
-    return f"{model} {Path(prompt or 'pairwise-v1').stem}" if model else "verifier"
+    battles: int
+    answers: int
+    without_texts: int
 
 
 def find(ledger: Ledger, judge: Judge, chosen: Chosen) -> tuple[list[Fight], list[Case], int]:
@@ -116,9 +100,7 @@ def count(ledger: Ledger, plan: JudgePlan, chosen: Chosen, prices: Path | None) 
     """
     judge = load_judge(plan)
     fights, cases, _ = find(ledger, judge, chosen)
-    with tempfile.TemporaryDirectory(prefix="evalkit-") as folder, Ledger.open(str(Path(folder) / "dry.db")) as scratch:
-        run_id = scratch.start_run("dry", {}, seed=chosen.seed, environment={})
-        counter = Counter(scratch, run_id, ledger)
+    with counting(ledger) as counter:
         count_judge(counter, judge, fights, cases, chosen.seed)
         return counter.estimates(Prices.load(prices))
 
@@ -143,48 +125,99 @@ def run(
         progress: Who is told; None for nobody.
 
     Raises:
-        UserError: The judge's model, prompt or criteria do not exist or do not fit, or there is nothing to judge.
+        UserError: The judge's model, prompt or criteria do not exist or do not fit, its model has no price to keep the
+            limit by, or there is nothing to judge.
         KeyboardInterrupt: Ctrl-C; what was answered is stored.
     """
     judge, table = load_judge(plan), Prices.load(prices)
+    _refuse_unpriced(judge, dollars, table)
+    fights, cases, without = find(ledger, judge, chosen)
+    snapshot = {"judges": [plan.model_dump(mode="json")], "datasets": list(chosen.datasets), "voted": chosen.voted}
+    with _asking(ledger, judge, f"judge {plan.name}", snapshot, chosen.seed, dollars, table, progress) as engine:
+        judging = Judging(ledger, engine.run_id, engine, chosen.seed)
+        judging.judge(judge, fights, cases)
+    errors = end_run(ledger, engine.run_id, judging.not_sent)
+    return Judged(engine.run_id, errors, judging.not_sent, len(fights), len(cases), without)
+
+
+def count_probes(store: str, judge: Judge, questions: int | None, prices: Path | None) -> list[Estimate]:
+    """Counts what `run_probes` would send; the ledger need not be there yet.
+
+    Raises:
+        UserError: The ledger or the price list cannot be read.
+    """
+    with existing(store) as real, counting(real) as counter:
+        counter.role = f"probes of {judge.name}"
+        _probe(counter, judge, questions, record=False)
+        return counter.estimates(Prices.load(prices))
+
+
+def run_probes(
+    ledger: Ledger,
+    judge: Judge,
+    questions: int | None,
+    *,
+    dollars: float | None = None,
+    prices: Path | None = None,
+    progress: Progress | None = None,
+) -> Asked:
+    """Shows a judge the probes (`judges.probes`); what it has said before is not asked for again.
+
+    Args:
+        ledger: Gets the probes and what the judge says.
+        judge: Has a model.
+        questions: The first so many; None for all.
+        dollars: No request is sent that could go over it.
+        prices: Price list of your own.
+        progress: Who is told; None for nobody.
+
+    Raises:
+        UserError: The model has no price to keep the limit by.
+        KeyboardInterrupt: Ctrl-C; what was answered is stored.
+    """
+    table = Prices.load(prices)
+    _refuse_unpriced(judge, dollars, table)
+    snapshot = {"probes": {"judge": judge.plan.model_dump(mode="json"), "questions": questions}}
+    with _asking(ledger, judge, f"probes of {judge.name}", snapshot, 0, dollars, table, progress) as engine:
+        not_sent = _probe(engine, judge, questions)
+    return Asked(engine.run_id, end_run(ledger, engine.run_id, not_sent), not_sent)
+
+
+def _probe(engine: Engine, judge: Judge, questions: int | None, *, record: bool = True) -> int:
+    assert judge.model is not None and judge.prompt is not None  # a verifier has no prompt to be probed with
+    who = (judge.model, judge.prompt, judge.criteria, judge.name)
+    not_sent = probe(engine.ledger, engine, engine.run_id, *who, questions=questions, record=record)
+    engine.release(judge.model)
+    return not_sent
+
+
+def _refuse_unpriced(judge: Judge, dollars: float | None, table: Prices) -> None:
     if judge.model is not None and dollars is not None and table.estimate(judge.model.settings, 1, 1) is None:
         raise UserError(
             f"--dollars: the limit cannot be kept, for the price of {judge.model.settings.name} is unknown: add it to "
             "a price list (0 for a server of your own) and name that by --prices",
             code=2,
         )
-    fights, cases, without = find(ledger, judge, chosen)
-    snapshot = {
-        "judges": [plan.model_dump(mode="json")],
-        "datasets": list(chosen.datasets),
-        "voted": chosen.voted,
-        "resolved": {"judges": [sha256(dict(judge.definition()))], "code": code_version()},
-    }
-    run_id = ledger.start_run(f"judge {plan.name}", snapshot, seed=chosen.seed, environment=environment())
+
+
+@contextmanager
+def _asking(
+    ledger: Ledger,
+    judge: Judge,
+    name: str,
+    snapshot: Mapping[str, Any],
+    seed: int,
+    dollars: float | None,
+    table: Prices,
+    progress: Progress | None,
+) -> Iterator[Engine]:
+    """Opens a run in which one judge is asked, or goes on with it."""
+    resolved = {"judges": [sha256(dict(judge.definition()))], "code": code_version()}
+    run_id = ledger.start_run(name, {**snapshot, "resolved": resolved}, seed=seed, environment=environment())
     ledger.update_run(run_id, stage="judge")
     budget = Budget(dollars=dollars)
-    try:
-        with Engine(ledger, run_id, budget=budget, prices=table, progress=progress) as engine:
-            judging = Judging(ledger, run_id, engine, chosen.seed)
-            judging.judge(judge, fights, cases)
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        said = (
-            "stopped by Ctrl-C; the same command goes on from here" if stopped else f"{type(error).__name__}: {error}"
-        )
-        ledger.finish_run(run_id, "stopped" if stopped else "failed", said)
-        raise
-    errors = arena.count_errors(ledger, run_id)
-    ledger.finish_run(run_id, "failed" if errors or judging.not_sent else "done", _message(errors, judging.not_sent))
-    return Judged(run_id, len(fights), len(cases), without, errors, judging.not_sent)
-
-
-def _message(errors: int, not_sent: int) -> str:
-    said = [f"{errors} requests failed; the same command tries them again"] if errors else []
-    said += [f"{not_sent} requests were not sent: the dollar budget is used up"] if not_sent else []
-    return "; ".join(said)
-
-
-def criteria_of(given: Sequence[str]) -> tuple[str, ...]:
-    """Returns criteria as options give them: several options, or names with commas."""
-    return tuple(name.strip() for one in given for name in one.split(",") if name.strip())
+    with (
+        marked(ledger, run_id),
+        Engine(ledger, run_id, budget=budget, prices=table, progress=progress) as engine,
+    ):
+        yield engine

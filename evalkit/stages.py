@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from evalkit.plan import JuryPlan, Plan
 from evalkit.prompts import read_prompts
 from evalkit.provenance import code_version, digest_of, environment
 from evalkit.store import BattleRow, Ledger, arena
+from evalkit.store.run_end import end_run, marked
 
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
@@ -128,7 +128,7 @@ class PlanRun:
         self.model_ids = ledger.add_models([m.settings for m in self.models])
         budget = Budget(**plan.budget.model_dump())
         with (
-            self._marked(),
+            marked(ledger, self.run_id),
             Engine(ledger, self.run_id, budget=budget, prices=self.prices, progress=self.progress) as engine,
         ):
             self.engine = engine
@@ -138,13 +138,15 @@ class PlanRun:
             if {"battle", "judge", "jury"} & set(stages):
                 self._enter("battle")
                 self.judge_all(self.pair_answers(), stages)
-        self._finish(complete=set(stages) >= set(STAGES) - {"report"})
+        result, complete = self.result, set(stages) >= set(STAGES) - {"report"}
+        result.errors = end_run(ledger, self.run_id, result.not_sent, complete=complete)
+        result.status = "failed" if result.errors or result.not_sent else "done"
         if "report" in stages and plan.report:
             from evalkit.report.html import write_report
 
             write_report(ledger, self.run_id, plan.report)
-            self.result.report = plan.report
-        return self.result
+            result.report = plan.report
+        return result
 
     def load_tasks(self) -> None:
         """Builds the benchmarks' tasks; apart from the rest, for lm-eval takes seconds.
@@ -180,35 +182,6 @@ class PlanRun:
 
     def _enter(self, stage: Stage) -> None:
         self.ledger.update_run(self.run_id, stage=stage)
-
-    @contextmanager
-    def _marked(self) -> Iterator[None]:
-        """Marks the run in the ledger if it does not come to its end."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.ledger.finish_run(self.run_id, "stopped", "stopped by Ctrl-C; the same command goes on from here")
-            raise
-        except UserError as error:
-            self.ledger.finish_run(self.run_id, "failed", str(error))
-            raise
-        except Exception as error:
-            self.ledger.finish_run(self.run_id, "failed", f"{type(error).__name__}: {error}")
-            raise
-
-    def _finish(self, *, complete: bool) -> None:
-        result = self.result
-        result.errors = arena.count_errors(self.ledger, self.run_id)
-        said = []
-        if result.errors:
-            said.append(f"{result.errors} requests failed; the same command tries them again")
-        if result.not_sent:
-            said.append(f"{result.not_sent} requests were not sent: the dollar budget is used up")
-        result.status = "failed" if said else "done"
-        if not complete and not said:
-            self.ledger.finish_run(self.run_id, "stopped", "only some stages were asked for")
-            return
-        self.ledger.finish_run(self.run_id, result.status, "; ".join(said))
 
     # -- answers --------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from judge_server import JudgeServer, MockServer
+from judge_world import JudgeWorld
 
 from evalkit.errors import UserError
 from evalkit.estimate import estimate
@@ -25,16 +25,12 @@ PROMPTS: list[dict[str, Any]] = [
 ]
 
 
-class World:
-    """A folder with prompts and plans, and a server."""
+class World(JudgeWorld):
+    """With prompts of one and of two turns."""
 
     def __init__(self, folder: Path, url: str, server: JudgeServer) -> None:
-        self.folder, self.url, self.server = folder, url, server
-        self.store = str(folder / "e.db")
+        super().__init__(folder, url, server)
         (folder / "prompts.jsonl").write_text("\n".join(json.dumps(p) for p in PROMPTS))
-
-    def model(self, name: str, **more: Any) -> dict[str, Any]:
-        return {"model": f"openai/{name}", "name": name, "base_url": self.url, **more}
 
     def plan(self, judges: list[dict[str, Any]], **more: Any) -> Path:
         for judge in judges:
@@ -61,21 +57,6 @@ class World:
         self.counted = {row.role: row.requests for row in rows}
         self.sent = len(self.server.asked) - before
         return result
-
-    def rows(self, query: str) -> list[Any]:
-        with Ledger.open(self.store) as ledger, ledger.engine.connect() as connection:
-            return [row[0] if len(row) == 1 else tuple(row) for row in connection.exec_driver_sql(query)]
-
-    def verdicts(self, judge: str) -> Counter[Any]:
-        """Returns how often a judge said what: by model, for the models' order is the ledger's."""
-        return Counter(
-            self.rows(
-                "SELECT v.criterion, CASE v.winner WHEN 'model_a' THEN a.label WHEN 'model_b' THEN b.label "
-                "ELSE v.winner END FROM verdict v JOIN battle t ON t.id = v.battle_id JOIN annotator j ON "
-                "j.id = v.annotator_id JOIN model a ON a.id = t.model_a_id JOIN model b ON b.id = t.model_b_id "
-                f"WHERE j.name = '{judge}'"
-            )
-        )
 
     def grades(self, judge: str) -> list[Any]:
         return self.rows(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from judge_server import JudgeServer, MockServer
+from judge_world import JudgeWorld
 
 from evalkit.errors import UserError
 from evalkit.estimate import estimate
@@ -21,16 +22,12 @@ Run = Callable[..., Result]
 PROMPTS = 6
 
 
-class World:
-    """A folder with prompts and plans, and a server."""
+class World(JudgeWorld):
+    """With prompts of one turn."""
 
     def __init__(self, folder: Path, url: str, server: JudgeServer) -> None:
-        self.folder, self.url, self.server = folder, url, server
-        self.store = str(folder / "e.db")
+        super().__init__(folder, url, server)
         (folder / "p.jsonl").write_text("\n".join(json.dumps({"prompt": f"Question {n}?"}) for n in range(PROMPTS)))
-
-    def model(self, name: str) -> dict[str, Any]:
-        return {"model": f"openai/{name}", "name": name, "base_url": self.url}
 
     def plan(self, judges: list[dict[str, Any]], juries: Any, **more: Any) -> Path:
         plan = {
@@ -48,18 +45,9 @@ class World:
         with Ledger.open(self.store) as ledger:
             return PlanRun(plan).run(ledger, stages) if stages else PlanRun(plan).run(ledger)
 
-    def rows(self, query: str) -> list[Any]:
-        with Ledger.open(self.store) as ledger, ledger.engine.connect() as connection:
-            return [row[0] if len(row) == 1 else tuple(row) for row in connection.exec_driver_sql(query)]
-
     def said(self, who: str) -> list[Any]:
-        """Returns who won how often, by criterion, by the models' names."""
-        return self.rows(
-            "SELECT v.criterion, CASE v.winner WHEN 'model_a' THEN a.label WHEN 'model_b' THEN b.label "
-            "ELSE v.winner END AS won, count(*) FROM verdict v JOIN battle t ON t.id = v.battle_id JOIN annotator j "
-            "ON j.id = v.annotator_id JOIN model a ON a.id = t.model_a_id JOIN model b ON b.id = t.model_b_id "
-            f"WHERE j.name = '{who}' GROUP BY 1, 2 ORDER BY 1, 2"
-        )
+        """Returns (criterion, who won, how often)."""
+        return sorted((*what, times) for what, times in self.verdicts(who).items())
 
 
 @pytest.fixture

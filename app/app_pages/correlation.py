@@ -108,9 +108,7 @@ def chosen() -> None:
         st.session_state["across"], st.session_state["up"] = cells[0]["b"], cells[0]["a"]
 
 
-with st.skeleton(height=60):
-    sentence = predicts()
-    st.markdown(f"**{tables.plain(sentence)}**")
+sentence = st.skeleton(height=60)  # its intervals take longest: last of all
 
 with st.skeleton(height=380):
     cells, interval = matrix()
@@ -159,6 +157,7 @@ st.caption(
         f"{interval}. Ratings are those of the leaderboard on {criterion}. {' '.join(found.notes)}"
     )
 )
+sentence.markdown(f"**{tables.plain(predicts())}**")
 with st.expander("As tables"):
     half = cells.iloc[: len(cells) // 2]
     st.dataframe(half, hide_index=True, alt="Correlation of each pair with its interval and number of models")

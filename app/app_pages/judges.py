@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app import answers, charts, reads, reads_judges, reads_samples, tables
-from app.judge_habits import without_people
+from app.judge_habits import habits, without_people
 from app.reads_judges import DIRECTIONS, Calibrated
 from app.search import content
 from evalkit.errors import UserError
@@ -343,14 +343,22 @@ if not reads.people(criterion):
 
 def calibrated() -> Calibrated | None:
     """All judges held against all people; None, and why, where that cannot be."""
+    if reads_judges.is_calibrated(criterion):
+        return reads_judges.calibration(criterion)
+    above, meanwhile = st.container(), st.empty()
     try:
-        with st.spinner(
-            "Holding each judge against the people who voted on the same battles: this takes some seconds."
+        with (
+            above,
+            st.spinner("Holding each judge against the people who voted on the same battles: this takes some seconds."),
         ):
+            with meanwhile.container():
+                habits(criterion)
             return reads_judges.calibration(criterion)
     except UserError as error:
         without_people(criterion, str(error))
         return None
+    finally:
+        meanwhile.empty()
 
 
 views = {

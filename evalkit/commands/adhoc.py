@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from evalkit.commands.options import refusal
 from evalkit.errors import UserError
 from evalkit.plan import Plan
 
@@ -64,12 +65,7 @@ def adhoc_plan(
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        message, given = first["msg"].removeprefix("Value error, "), first["input"]
-        if first["loc"]:
-            message = f"--{OPTIONS.get(str(first['loc'][-1]), first['loc'][-1])}: {message}"
-            message += "" if repr(given) in message else f", not {given!r}"
-        raise UserError(message, code=2) from error
+        raise refusal(error, lambda key: OPTIONS.get(key, key)) from error
 
 
 def keep_plan(plan: Plan, folder: Path) -> None:

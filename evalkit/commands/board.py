@@ -258,8 +258,8 @@ def _styled(
             raise UserError(f"no style feature {wrong[0]!r} is counted in texts; there are {', '.join(there)}", code=2)
         chosen = counted[[f"{name}_{side}" for name in features for side in ("a", "b")]]
     found = style_control(frame, chosen, **options)
-    rows = printing.plain(found.frame().to_dict("records"))
-    coefficients = printing.plain(found.coefficients_frame().to_dict("records"))
+    rows = printing.records(found.frame())
+    coefficients = printing.records(found.coefficients_frame())
     warnings = [*notes, *found.warnings]
     if json:
         facts = _facts(found.ratings) | {"normalisation": found.normalisation, "shrinkage": found.shrinkage}
@@ -298,7 +298,7 @@ def _elo(frame: pd.DataFrame, k: float, both_bad: Any, notes: list[str], title: 
 
 
 def _rows(ratings: Ratings) -> list[dict[str, Any]]:
-    return [{str(k): printing.plain(v) for k, v in row.items()} for row in ratings.frame().to_dict("records")]
+    return printing.records(ratings.frame())
 
 
 def _facts(ratings: Ratings) -> dict[str, Any]:

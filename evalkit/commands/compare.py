@@ -72,7 +72,7 @@ def correlate(
             plot.write_text(correlation_svg(found.matrix(method)), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{plot} cannot be written: {error.strerror or error}") from error
-    rows, warnings = _records(found.frame()), [*notes, *found.warnings]
+    rows, warnings = printing.records(found.frame()), [*notes, *found.warnings]
     if json:
         printing.print_json({"rows": rows, "interval": found.interval, "reference": reference, "warnings": warnings})
         return
@@ -102,7 +102,7 @@ def compare_boards(
     from evalkit.store.formats.generic import read_board
 
     found = compare_two(read_board(benchmark), read_board(reference), seed=seed)
-    rows = _records(found.frame())
+    rows = printing.records(found.frame())
     if json:
         facts = {"definition": found.definition, "n_pairs": found.n_pairs, "warnings": found.warnings}
         printing.print_json({"rows": rows, **facts})
@@ -138,7 +138,7 @@ def compare(
 
     frame, notes = _grades(grades, store, annotators, cluster)
     found = compare_criteria(frame, model_a, model_b, cluster=cluster, seed=seed)
-    rows, warnings = _records(found.frame()), [*notes, *found.warnings]
+    rows, warnings = printing.records(found.frame()), [*notes, *found.warnings]
     if json:
         facts = {"model_a": model_a, "model_b": model_b, "definition": found.definition, "warnings": warnings}
         printing.print_json({"rows": rows, **facts})
@@ -285,7 +285,3 @@ def _interval(row: dict[str, Any], name: str) -> str:
     if value is None:
         return "undefined"
     return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): printing.plain(v) for k, v in row.items()} for row in frame.to_dict("records")]

@@ -51,10 +51,7 @@ def list_jobs(
     from evalkit.store import frames_app
 
     with opened(store) as ledger:
-        frame = frames_app.jobs(ledger, limit=limit)
-    rows: list[dict[str, Any]] = [
-        {str(key): None if value != value else value for key, value in row.items()} for row in frame.to_dict("records")
-    ]
+        rows = printing.records(frames_app.jobs(ledger, limit=limit))
     if json:
         printing.print_json({"rows": rows})
         return
@@ -142,7 +139,7 @@ def schedule(
     if (name is None) != (on is None):
         raise UserError("give the schedule's name together with --on or --off", code=2)
     with opened(store) as ledger:
-        rows = [{str(k): v for k, v in row.items()} for row in frames_app.schedules(ledger).to_dict("records")]
+        rows = printing.records(frames_app.schedules(ledger))
     if name is not None:
         found = next((row for row in rows if row["name"] == name), None)
         if found is None:

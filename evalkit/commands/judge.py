@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evalkit.commands import calibrate, look, printing, probe
+from evalkit.commands import calibrate, look, options, printing, probe
 from evalkit.commands.store import opened
 from evalkit.errors import UserError
 
@@ -79,18 +78,18 @@ def run_judge(
     replicates: Annotated[int | None, typer.Option(min=1, help="How often each question is asked; default 1.")] = None,
     battles: Annotated[int | None, typer.Option(min=1, help="So many battles, drawn with the seed.")] = None,
     answers: Annotated[int | None, typer.Option(min=1, help="So many answers, for a prompt that grades.")] = None,
-    name: Annotated[str | None, typer.Option(help="What tables call the judge; default model and prompt.")] = None,
+    name: options.Name = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only what is on this dataset; several times.")] = None,
     voted: Annotated[bool, typer.Option("--voted", help="Only battles that a human has voted on.")] = False,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Endpoint; default OPENAI_BASE_URL.")] = None,
-    api_key_env: Annotated[str | None, typer.Option("--api-key-env", help="Variable that holds the key.")] = None,
-    max_concurrency: Annotated[int | None, typer.Option("--max-concurrency", help="Open requests at most.")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="By the endpoint's batch API.")] = False,
-    dollars: Annotated[float | None, typer.Option(help="No request is sent that could go over it.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="Price list of your own (YAML).")] = None,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
+    max_concurrency: options.MaxConcurrency = None,
+    batch: options.Batch = False,
+    dollars: options.Dollars = None,
+    prices: options.Prices = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every draw.")] = 0,
     store: look.Store = look.STORE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count requests, tokens and dollars.")] = False,
+    dry_run: options.DryRun = False,
     json: look.Json = False,
 ) -> None:
     """Judge battles, or grade answers, that are in a ledger already; a second run asks only for what is missing."""
@@ -98,27 +97,19 @@ def run_judge(
         raise UserError("give either --model PROVIDER/NAME or --verifier", code=2)
     from evalkit import judge_run
 
-    plan = judge_run.judge_plan(
-        {
-            "name": name or judge_run.default_name(model, prompt),
-            "kind": "verifier" if verifier else "llm",
-            "prompt": prompt,
-            "criteria": judge_run.criteria_of(criteria or ()),
-            "orders": orders,
-            "replicates": replicates,
-            "battles": battles,
-            "answers": answers,
-        },
-        {
-            "model": model,
-            "name": name,
-            "base_url": base_url,
-            "api_key_env": api_key_env,
-            "max_concurrency": max_concurrency,
-            "batch": batch or None,
-        }
-        if model
-        else None,
+    given = {
+        "model": model, "base_url": base_url, "api_key_env": api_key_env, "max_concurrency": max_concurrency,
+        "batch": batch or None,
+    }  # fmt: skip
+    plan = options.judge_plan(
+        name=name,
+        prompt=prompt,
+        criteria=criteria or (),
+        model=given if model else None,
+        orders=orders,
+        replicates=replicates,
+        battles=battles,
+        answers=answers,
     )
     chosen = judge_run.Chosen(tuple(dataset or ()), voted, seed)
     with opened(store) as ledger:

@@ -11,8 +11,6 @@ from evalkit.commands import printing
 from evalkit.commands.store import opened, run_id
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from evalkit.estimate import Estimate
     from evalkit.plan import Plan
     from evalkit.report import Board, Failures, ScoreTable
@@ -46,7 +44,7 @@ def runs(
     from evalkit.store import frames
 
     with opened(store) as ledger:
-        rows = _records(frames.runs(ledger, limit=limit))
+        rows = printing.records(frames.runs(ledger, limit=limit))
     if json:
         printing.print_json({"rows": rows})
         return
@@ -69,7 +67,7 @@ def show(run: Run = None, store: Store = STORE, json: Json = False) -> None:
 
     with opened(store) as ledger:
         number = run_id(ledger, run)
-        cells = _records(frames.run_cells(ledger, number))
+        cells = printing.records(frames.run_cells(ledger, number))
         scores = score_table(ledger, number)
         fails = failures(ledger, number, 0, scores=scores)
     if json:
@@ -121,10 +119,6 @@ def samples(
 
 def _cost(row: Mapping[str, Any]) -> float | str:
     return "unknown" if row["unpriced"] and not row["cost"] else row["cost"]
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 # -- what is printed ----------------------------------------------------------------------------------------------

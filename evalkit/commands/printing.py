@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 SHORTEST_COLUMN = 5  # characters; a table that needs narrower ones is left to break as it may
@@ -33,6 +34,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns a frame's rows as JSON data."""
+    return [plain(row) for row in frame.to_dict("records")]
 
 
 def print_json(value: Any) -> None:

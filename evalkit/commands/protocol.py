@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from evalkit.commands import printing
 from evalkit.commands.store import opened
@@ -58,7 +57,7 @@ def protocol_board(
         notes.append(f"Verdicts of {kinds} annotators count alike; choose one with --judge.")
     board = alpaca_eval(frame, baseline) if protocol == "alpaca-eval" else arena_hard(frame, baseline, seed=seed)
     shown = ["model", "win_rate", "lower", "upper", "n"]
-    rows: list[dict[str, Any]] = printing.plain(board.frame()[shown].to_dict("records"))
+    rows = printing.records(board.frame()[shown])
     warnings = [*notes, *board.warnings]
     if json:
         facts = {name: getattr(board, name) for name in ("protocol", "baseline", "definition", "interval", "n")}

@@ -77,7 +77,7 @@ def agreement(
     from evalkit.stats import judge_agreement
 
     found = judge_agreement(frame, judges=judge, annotators=annotators, group_by=group_by)
-    rows, warnings = _records(found.frame()), [*notes, *found.warnings]
+    rows, warnings = printing.records(found.frame()), [*notes, *found.warnings]
     if json:
         facts = {"definition": found.definition, "n": found.n, "n_failed": found.n_failed, "warnings": warnings}
         printing.print_json({"rows": rows, **facts})
@@ -141,16 +141,16 @@ def audit(
         families=families,
     )
     if json:
-        rows = {"rows": _records(found.frame())}
+        rows = {"rows": printing.records(found.frame())}
         names = ("judge", "verdict", "findings", "humans", "n", "n_failed", "definition", "warnings")
-        curve = None if found.calibration is None else _records(found.calibration.frame())
+        curve = None if found.calibration is None else printing.records(found.calibration.frame())
         printing.print_json(rows | {name: getattr(found, name) for name in names} | {"calibration": curve})
         return
     _print_audit(found)
 
 
 def _print_audit(found: JudgeAudit) -> None:
-    rows = _records(found.frame())
+    rows = printing.records(found.frame())
     columns = {
         "check": "check", "value": "value:.3f", "lower": "from:.3f", "upper": "to:.3f", "n": "n", "flag": "flag"
     }  # fmt: skip
@@ -175,7 +175,7 @@ def _alt_test(
     from evalkit.stats import alt_test
 
     found = alt_test(data, judge, annotators, metric=metric, epsilon=epsilon, min_instances=max(2, min_votes))
-    rows = _records(found.frame())
+    rows = printing.records(found.frame())
     if json:
         facts = {"method": found.method, "n": found.n, "n_failed": found.n_failed, "warnings": found.warnings}
         printing.print_json({"rows": rows, **facts})
@@ -228,10 +228,6 @@ def _grades(path: Path) -> pd.DataFrame:
     from evalkit.store.formats.generic import read_grades
 
     return read_grades(path)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): printing.plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _print_definition(definition: str, warnings: list[str]) -> None:

@@ -36,6 +36,11 @@ _MEMBER = (
 )
 
 # Built once: a vote would spend half of its time on putting these together.
+_MEMBER_OF = (
+    sa.select(*_MEMBER)
+    .outerjoin(Invitation, Invitation.id == MemberTable.invitation_id)
+    .where(MemberTable.identity == sa.bindparam("identity"))
+)
 _SAME = sa.select(Ballot.id, Ballot.key, Ballot.winner, Ballot.undone_at)
 _SAME_KEY = _SAME.where(Ballot.key == sa.bindparam("key"))
 _SAME_QUESTION = _SAME.where(
@@ -170,8 +175,7 @@ def revoke(connection: sa.Connection, invitation_id: int) -> None:
 
 def member_of(connection: sa.Connection, identity: str) -> Member | None:
     """See `People.member_of`."""
-    joined = sa.select(*_MEMBER).outerjoin(Invitation, Invitation.id == MemberTable.invitation_id)
-    row = connection.execute(joined.where(MemberTable.identity == identity)).first()
+    row = connection.execute(_MEMBER_OF, {"identity": identity}).first()
     if row is None:
         return None
     values: tuple[Any, ...] = (*row[:6], row[6] is not None, *row[7:])

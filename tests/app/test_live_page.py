@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +12,8 @@ import pytest
 pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
 
 import streamlit as st
-from streamlit.testing.v1 import AppTest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
 from stream_server import Said, StreamServer
+from streamlit.testing.v1 import AppTest
 
 from evalkit.models.base import ModelSettings
 from evalkit.store import Ledger, frames
@@ -124,7 +121,7 @@ def test_a_failure_is_said_and_can_be_tried_again(ledger: Ledger, script: Script
     script["answer"] = lambda payload: Said(status=503) if payload["model"] == "m2" else works(payload)
     page = send(opened(), "hello")
     assert "This model's server failed." in [one.value for one in page.warning]
-    assert all(button.disabled for button in page.button if button.label == "Tie")
+    assert [button.disabled for button in page.button if button.label == "Tie"] == [True]
     assert page.chat_input[0].disabled
     script["answer"] = works
     page = answered(press(page, "Try again"))

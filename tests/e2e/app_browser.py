@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ class App:
 
     Attributes:
         said: Errors that the browser's console and the pages' scripts have said.
+        process: The app, where the test may end it.
     """
 
     url: str
     ledger: Path
     browser: Browser
     said: list[str] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
 
     def context(self, **options: Any) -> BrowserContext:
         """Opens a browser of its own: no cookie is shared."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 @pytest.fixture(scope="module")  # while Playwright runs, no other test of this process can run an event loop
@@ -46,8 +46,8 @@ def serve(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     with ExitStack() as running:
 
-        def start(ledger: Path, *options: str, **variables: str) -> App:
-            port = _free_port()
+        def start(ledger: Path, *options: str, port: int = 0, **variables: str) -> App:
+            port = port or _free_port()
             log = tmp_path_factory.mktemp("app") / "log"
             kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
             environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
@@ -60,7 +60,7 @@ def serve(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             running.callback(_end, process)
             url = f"http://127.0.0.1:{port}"
             _wait(process, f"{url}/healthz", log)
-            return App(url, ledger, chromium)
+            return App(url, ledger, chromium, process=process)
 
         yield start
 
@@ -77,6 +77,8 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(10)
@@ -103,7 +105,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Returns a function that copies a ledger with something for every page: runs, judges, people, slices, jobs."""
-    from app_ledger import make_ledger
+    from app_pages_ledger import make_ledger
 
     source = tmp_path_factory.mktemp("ledger") / "sample.db"
     make_ledger(source)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
 
 from app_browser import App, settle
-from app_ledger import empty_ledger
+from app_pages_ledger import empty_ledger
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -22,6 +22,8 @@ LAPTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 TALL = 3000
 """Pixels; of a longer page the rest is left out of its screenshot."""
+FRESH = "!document.querySelector('[data-stale=true]')"
+"""Nothing on the page is pale, as what is being drawn anew is."""
 SERIOUS = ("serious", "critical")
 STREAMLITS: Any = {
     "exclude": [
@@ -76,6 +78,7 @@ def picture(page: Page, folder: Path, name: str, mode: str) -> None:
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), TALL)})
     page.wait_for_timeout(400)  # charts are drawn anew
+    page.wait_for_function(FRESH)
     page.screenshot(path=folder / f"{name}-{mode}.png")
     page.set_viewport_size(size)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server import BatchServer, completion, echo, error
 from engine_doubles import Bench
 
 import evalkit.engine.batch_pool as batch_pool
@@ -21,10 +20,6 @@ from evalkit.models.batch_api import BatchModel
 from evalkit.models.endpoint import EndpointModel
 from evalkit.models.prices import Price, Prices
 from evalkit.store.rows import Item
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
-
-from batch_server import BatchServer, completion, echo, error
 
 PRICES = Prices((Price("mock", 1000.0, 10_000.0, batch_discount=0.5),))
 LIVE_COST = (10 * 1000.0 + 3 * 10_000.0) / 1e6

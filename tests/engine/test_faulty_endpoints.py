@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 from engine_doubles import Bench
+from mock_server import Answer, AnswerFunction, LoadModel, MockServer, chat
 
 from evalkit.engine import Budget, Engine, Job, Outcome
 from evalkit.models import ModelSettings, Request, RequestFailed, Sampling
 from evalkit.models.endpoint import EndpointModel
 from evalkit.store.rows import Item
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "perf"))
-
-from mock_server import Answer, AnswerFunction, LoadModel, MockServer, chat
 
 
 def drive(bench: Bench, url: str, n: int, concurrency: int = 64) -> list[Outcome]:

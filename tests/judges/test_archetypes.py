@@ -8,22 +8,18 @@ import json
 import math
 import random
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoint_server import Answer, MockServer, chat
 
 from evalkit.models import ModelSettings, Reply, Request
 from evalkit.models.base import request_key
 from evalkit.stats import audit_findings as say
 from evalkit.store import BattleRow, Ledger, ResponseRow, VerdictRow
 from evalkit.store.rows import Item
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
-
-from endpoint_server import Answer, MockServer, chat
 
 ITEMS, BATTLES, VOTERS = 100, 300, 3
 SKILL = {"atlas": 0.8, "birch": 0.3, "cedar": 0.0, "delta": -0.5}

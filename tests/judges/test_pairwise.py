@@ -94,7 +94,7 @@ def test_a_repair_that_fails_leaves_the_error_and_is_tried_again(make_world: Mak
         return RequestFailed("server", "down") if "nce more with" in said else "Hard to say."
 
     world = make_world(("good", "poor"))
-    assert all("asked again: server: down" in r["error"] for r in world.judged(saying(say)))
+    assert ["asked again: server: down" in r["error"] for r in world.judged(saying(say))] == [True] * 2
     later = saying(lambda _: "[[tie]]")
     assert [r["winner"] for r in world.judged(later)] == ["tie", "tie"]
     assert len(later.asked) == 2
@@ -160,7 +160,7 @@ def test_probabilities_are_those_of_model_a_in_either_order(make_world: Make, sa
 def test_the_reference_is_shown_where_the_protocol_says_so(make_world: Make, saying: Make) -> None:
     judge = saying(lambda _: "[[A]]")
     make_world(("x", "y"), reference={"turns": ["It is 42."]}, category="math").judged(judge, "mt-bench-pair-v1")
-    assert all("It is 42." in str(request.messages) for request in judge.asked)
+    assert judge.asked and all("It is 42." in str(request.messages) for request in judge.asked)
     judge = saying(lambda _: "[[A]]")
     make_world(("x", "y"), reference={"turns": ["It is 42."]}, category="writing").judged(judge, "mt-bench-pair-v1")
     assert judge.asked and not any("It is 42." in str(request.messages) for request in judge.asked)

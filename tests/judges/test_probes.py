@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import sqlalchemy as sa
+from endpoint_server import Answer, MockServer, chat
 
 from evalkit.store import Ledger, arena
 from evalkit.store.formats.generic import ledger_grades, ledger_votes
@@ -18,10 +18,6 @@ from evalkit.store.schema import Annotator, Verdict
 from judges.probe_texts import CONTROL, FORMS, Probe, fake, probe_set, probes
 from judges.probes import ProbeRates, probe_rates, probe_rows
 from judges.prompt import list_prompts, load_prompt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
-
-from endpoint_server import Answer, MockServer, chat
 
 GOOD = [question.good[:25] for question in probe_set().questions]
 POOR = [question.poor for question in probe_set().questions]
@@ -193,5 +189,6 @@ def test_texts_are_distinct_and_every_attack_changes_the_answer() -> None:
     def attacked(probe: Probe) -> bool:
         return probe.question.poor in probe.text and probe.text != probe.question.poor
 
-    assert all(attacked(probe) for probe in found if probe.model == "probe: attack")
+    attacks = [probe for probe in found if probe.model == "probe: attack"]
+    assert attacks and all(map(attacked, attacks))
     assert not any("{" in probe.text.replace('{"', "") for probe in found if probe.attack not in ("json", CONTROL))

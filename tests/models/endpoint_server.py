@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
+
+from mock_server import Answer, MockServer, chat
 
 from evalkit.models import ModelSettings, Reply, Request
 from evalkit.models.endpoint import EndpointModel
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "perf"))
-
-from mock_server import Answer, MockServer, chat
 
 __all__ = ["Answer", "MockServer", "Script", "ask", "ask_all", "chat", "model_at", "user"]
 

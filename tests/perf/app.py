@@ -7,8 +7,9 @@
 A first paint is the time from the start of the navigation to the frame in which the page's heading and its first own
 content (a table, a chart, a question) are seen; a page with its heading and a spinner is not painted. Cold: a server
 process that was started for this page and has just answered its health check, and a browser with an empty cache. Warm:
-the same page opened again in the same tab. The ledger (1,000,000 responses, 200,000 verdicts, 200 models) is made once
-and kept in the temporary folder; the run works on a copy.
+the same page opened again in the same tab. A bare Streamlit page, measured first, tells what this machine allows: the
+rows say how many times that each page takes. The ledger (1,000,000 responses, 200,000 verdicts, 200 models) is made
+once and kept in the temporary folder; the run works on a copy.
 
 Voters press a button `--pace` seconds after they saw a pair, more or less; some votes are sent twice at once, and some
 tabs are reloaded before the answer. What every voter's page says it has counted is held against the ballots and the
@@ -33,9 +34,11 @@ from pathlib import Path
 
 import app_ledger
 import app_voters
-from app_paint import LOOK, PAGES, chromium, paint, served
+from app_paint import LOOK, PAGES, TABLE, Server, bare, chromium, paint, served
+from playwright.sync_api import Browser
 from store import calibrate, show
 
+Times = dict[str, float]
 COLD_S, WARM_S, VOTE_S = 2.0, 0.7, 0.3
 WARM_VISITS = 3
 
@@ -64,25 +67,35 @@ def pages(ledger: Path, folder: Path, names: Sequence[str]) -> list[Row]:
     """Opens every page cold and warm."""
     rows = []
     with chromium() as browser:
+        with bare(folder) as server:
+            least_cold, least_warm, _ = _visited(browser, server, TABLE, "")
+        for name, least in (("cold", least_cold), ("warm", least_warm)):
+            rows.append(Row(f"a bare Streamlit page, {name}", least["first"], float("inf"), "what the others stand on"))
         for page in names:
             with served(ledger, folder) as server:
-                before = server.cpu()
-                context = browser.new_context(viewport={"width": 1280, "height": 900})
-                tab = context.new_page()
-                tab.add_init_script(LOOK % PAGES[page])
-                cold = paint(tab, server.url, page)
-                spent = server.cpu() - before
-                visits = [paint(tab, server.url, page) for _ in range(WARM_VISITS)]
-                context.close()
-            warm = {name: statistics.median(visit[name] for visit in visits) for name in cold}
+                cold, warm, spent = _visited(browser, server, PAGES[page], page)
             name = page.partition("?")[0]
             told = f"heading {cold['heading']:.2f}, all {cold['whole']:.2f}; server up after {server.ready:.1f}, "
-            rows.append(Row(f"{name}, cold", cold["first"], COLD_S, f"{told}CPU {spent:.1f}"))
-            rows.append(
-                Row(f"{name}, warm", warm["first"], WARM_S, f"heading {warm['heading']:.2f}, all {warm['whole']:.2f}")
-            )
+            ratio = f"{cold['first'] / least_cold['first']:.1f} of bare; "
+            rows.append(Row(f"{name}, cold", cold["first"], COLD_S, f"{ratio}{told}CPU {spent:.1f}"))
+            ratio = f"{warm['first'] / least_warm['first']:.1f} of bare; "
+            told = f"heading {warm['heading']:.2f}, all {warm['whole']:.2f}"
+            rows.append(Row(f"{name}, warm", warm["first"], WARM_S, f"{ratio}{told}"))
             print(f"  {name}: cold {cold['first']:.2f} s, warm {warm['first']:.2f} s", file=sys.stderr, flush=True)
     return rows
+
+
+def _visited(browser: Browser, server: Server, content: str, page: str) -> tuple[Times, Times, float]:
+    """Returns the first visit, the median of further ones, and the server's CPU seconds of the first."""
+    before = server.cpu()
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.add_init_script(LOOK % content)
+    cold = paint(tab, server.url, page)
+    spent = server.cpu() - before
+    visits = [paint(tab, server.url, page) for _ in range(WARM_VISITS)]
+    context.close()
+    return cold, {name: statistics.median(visit[name] for visit in visits) for name in cold}, spent
 
 
 def votes(ledger: Path, folder: Path, voters: int, pace: float, minutes: float) -> list[Row]:
@@ -169,8 +182,8 @@ def main() -> int:
                 {
                     "what": row.what,
                     "measured": f"{row.value:.2f}" if row.goal else f"{row.value:.0f}",
-                    "goal": f"{row.goal:g}",
-                    "of the goal": f"{row.value / row.goal:.0%}" if row.goal else "",
+                    "goal": f"{row.goal:g}" if row.goal < float("inf") else "",
+                    "of the goal": f"{row.value / row.goal:.0%}" if 0 < row.goal < float("inf") else "",
                     "": "" if row.met else "MISSED",
                     "besides": row.told,
                 }

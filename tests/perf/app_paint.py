@@ -41,6 +41,14 @@ PAGES = {
 }
 """What counts as a page's own first content, beside its heading: the first of these elements that is drawn."""
 
+BARE = """
+import pandas as pd
+import streamlit as st
+
+st.title("Bare")
+st.dataframe(pd.DataFrame({"a": range(50)}))
+"""
+
 # Runs in the page from its first moment on. Looks at every frame, and takes the time of the frame after the one in
 # which heading and content were there first: by then they are painted. Zero is the start of the navigation.
 LOOK = """
@@ -91,27 +99,48 @@ class Server:
 @contextmanager
 def served(ledger: Path, folder: Path, *options: str) -> Iterator[Server]:
     """Starts `evalkit app` over a ledger, and ends it."""
+    port = _free_port()
+    line = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(ledger), "--port", str(port), "--no-browser"]
+    with _running([*line, *options], port, "healthz", folder) as server:
+        yield server
+
+
+@contextmanager
+def bare(folder: Path) -> Iterator[Server]:
+    """Starts Streamlit over a page with a heading and a small table: what no page can be faster than here."""
+    page = folder / "bare.py"
+    page.write_text(BARE)
+    port = _free_port()
+    line = [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={port}", "--server.headless=true"]
+    with _running([*line, "--browser.gatherUsageStats=false"], port, "_stcore/health", folder) as server:
+        yield server
+
+
+def _free_port() -> int:
     with socket.socket() as looking:
         looking.bind(("127.0.0.1", 0))
-        port = int(looking.getsockname()[1])
+        return int(looking.getsockname()[1])
+
+
+@contextmanager
+def _running(line: list[str], port: int, health: str, folder: Path) -> Iterator[Server]:
     log = folder / f"app-{port}.log"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    line = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(ledger), "--port", str(port), "--no-browser"]
     began = time.monotonic()
     with log.open("w") as written:
         process = subprocess.Popen(
-            [*line, *options], cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True
+            line, cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
     try:
         while True:
             try:
-                with urllib.request.urlopen(f"{url}/healthz", timeout=5):
+                with urllib.request.urlopen(f"{url}/{health}", timeout=5):
                     break
             except OSError as error:
                 if process.poll() is not None or time.monotonic() - began > START_S:
-                    raise SystemExit(f"evalkit app did not start: {log.read_text()}") from error
+                    raise SystemExit(f"{line[2]} did not start: {log.read_text()}") from error
                 time.sleep(0.05)
         yield Server(url, process, log, time.monotonic() - began)
     finally:

@@ -19,6 +19,7 @@ from evalkit.models.base import Message, ModelSettings, Reply, RequestFailed, ca
 from evalkit.store.ledger import Ledger
 from evalkit.store.reading import model_names
 from evalkit.store.rows import AnnotatorKind, Item, ResponseRow
+from evalkit.store.run_end import marked
 from evalkit.store.schema import Annotator, Dataset, DatasetItem, Response
 from evalkit.store.schema import Item as ItemTable
 from evalkit.store.write_responses import recorded_body
@@ -44,11 +45,8 @@ def import_run(ledger: Ledger, what: str, path: Path, *more: Path) -> Iterator[i
     plan = {"import": what, "sha256": digest.hexdigest()}
     name = f"import {what}" if more else f"import {what} {path.name}"
     run_id = ledger.start_run(name, plan, seed=0, environment={})
-    try:
+    with marked(ledger, run_id):
         yield run_id
-    except BaseException as error:
-        ledger.finish_run(run_id, "failed", str(error))
-        raise
     ledger.finish_run(run_id, "done")
 
 

@@ -23,7 +23,7 @@ from evalkit.store.formats.names import (
 )
 from evalkit.store.formats.tables import Row, read_table, unique, write_table
 from evalkit.store.ledger import Ledger
-from evalkit.store.reading import model_names
+from evalkit.store.reading import arrays, model_names
 from evalkit.store.rows import Item
 from evalkit.store.schema import Item as ItemTable
 from evalkit.store.schema import Response
@@ -129,15 +129,25 @@ def ledger_lengths(ledger: Ledger) -> pd.DataFrame:
     Returns:
         item_id and model, named as in `ledger_votes`, turn and length (characters); failed answers are left out.
     """
+    import numpy as np
     import pandas as pd
 
-    query = sa.select(Response.item_id, Response.model_id, Response.turn, sa.func.length(Response.text))
+    length = sa.func.coalesce(sa.func.length(Response.text), -1)
+    query = sa.select(Response.item_id, Response.model_id, Response.turn, length)
     query = query.where(Response.id.not_in(judges_answers()), Response.error_kind.is_(None))
     with ledger.engine.connect() as connection:
-        found = connection.execute(query).all()
-        models, items = model_names(connection), item_ids(connection, {row[0] for row in found})
-    rows = [(items[item], models[model], turn, length) for item, model, turn, length in found]
-    return pd.DataFrame(rows, columns=["item_id", "model", "turn", "length"])
+        item, model, turn, lengths = arrays(connection.execute(query))
+        found, place = np.unique(item, return_inverse=True)
+        items, models = item_ids(connection, set(found.tolist())), model_names(connection)
+    asked, of = np.unique(model, return_inverse=True)
+    return pd.DataFrame(
+        {
+            "item_id": pd.array([items[key] for key in found.tolist()], dtype="str").take(place),
+            "model": pd.array([models[key] for key in asked.tolist()], dtype="str").take(of),
+            "turn": turn,
+            "length": np.where(lengths < 0, np.nan, lengths) if (lengths < 0).any() else lengths,
+        }
+    )
 
 
 def import_responses(ledger: Ledger, path: Path) -> int:

@@ -267,19 +267,23 @@ def _pages(ledger: Ledger, include_set_aside: bool) -> Iterator[list[tuple[Any, 
     columns = (
         *(Verdict.id, Battle.item_id, Battle.model_a_id, Battle.model_b_id, Verdict.winner, Verdict.annotator_id),
         *(Verdict.criterion, Battle.turn, Verdict.order_shown, Verdict.replicate, Verdict.probability),
-        *(Verdict.created_at, Item.tags, Verdict.error),
+        *(Verdict.created_at, Verdict.error),
     )
-    query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id).join(Item, Item.id == Battle.item_id)
+    query = sa.select(*columns).join(Battle, Battle.id == Verdict.battle_id)
     # Probes are no votes on contestants.
     query = query.where(~Verdict.criterion.startswith(PROBE))
     if not include_set_aside:
         query = query.where(Verdict.annotator_id.not_in(set_aside()))
     with ledger.engine.connect() as connection:
         models, annotators = model_names(connection), annotator_names(connection)
+        categories: dict[int, Any] = {}
         for found, items in pages(connection, query, Verdict.id):
+            for chunk in chunks(sorted({row[1] for row in found} - categories.keys())):
+                tags: Any = connection.execute(sa.select(Item.id, Item.tags).where(Item.id.in_(chunk)))
+                categories |= {item: told.get("category") for item, told in tags}
             page = []
             for row in found:
                 kind, name = annotators[row[5]]
                 who = (items[row[1]], models[row[2]], models[row[3]], row[4], name, kind)
-                page.append((*who, *row[6:12], row[12].get("category"), row[13]))
+                page.append((*who, *row[6:12], categories[row[1]], row[12]))
             yield page
