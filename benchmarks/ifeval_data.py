@@ -28,7 +28,7 @@ def ensure() -> None:
     for package in ("nltk", "langdetect", "immutabledict"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f'the ifeval verifiers need the package {package}; type: pip install "evalkit[bench]"')
-    import langdetect  # type: ignore[import-untyped]
+    import langdetect
     import nltk  # type: ignore[import-untyped]
 
     langdetect.DetectorFactory.seed = 0  # it draws at random otherwise: the same answer could score differently

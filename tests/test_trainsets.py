@@ -55,7 +55,7 @@ def written(folder: Path, store: str, **recipe: Any) -> Path:
 def run(*arguments: str) -> str:
     done = CliRunner().invoke(app, ["trainset", *arguments])
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout
 
 
 def test_a_set_is_built_shown_and_written(store: str, tmp_path: Path) -> None:

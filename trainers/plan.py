@@ -327,5 +327,5 @@ def to_yaml(plan: RetrainPlan) -> str:
     import yaml
 
     told = plan.model_dump(mode="json", exclude_defaults=True)
-    first = {key: told[key] for key in ("name", "store", "slice", "base") if key in told}
+    first: dict[str, Any] = {key: told[key] for key in ("name", "store", "slice", "base") if key in told}
     return yaml.safe_dump({**first, **told, "method": plan.method}, sort_keys=False, allow_unicode=True)

@@ -39,6 +39,7 @@ class Stop:
     now: Event
     at_once: Event
 
+
 REFUSED = 100
 """Exit code of a retrain whose gate refused: it did its work."""
 

@@ -63,11 +63,12 @@ def add_gate(
         if known is not None:
             stands: Any = known.decision
             return known.id, stands
-        row = {"id": next_id(connection, Gate), "hash": key, "run_id": run_id, "candidate_id": candidate_id,
+        gate_id = next_id(connection, Gate)
+        row = {"id": gate_id, "hash": key, "run_id": run_id, "candidate_id": candidate_id,
                "parent_id": parent_id, "decision": decision, "evidence": dict(evidence),
                "created_at": now()}  # fmt: skip
         connection.execute(sa.insert(Gate).values(row))
-        return int(row["id"]), decision
+        return gate_id, decision
 
 
 def add_parents(ledger: Ledger, model_id: int, parent_ids: Sequence[int], relation: str) -> None:

@@ -1,4 +1,4 @@
-"""Intervals keep their promise in simulations (the short form of tests/perf/interval_coverage.py, with the same worlds)."""
+"""Intervals keep their promise in simulations (the short form of tests/perf/interval_coverage.py, same worlds)."""
 
 from simulated_coverage import Coverage, by_voter, calibrated, corrected, iid
 

@@ -1,6 +1,5 @@
 """Online Elo by hand, in order of time, with its policies; compiled or not, the same to the last bit."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -128,7 +128,7 @@ def train(
 def _gpus() -> int:
     import torch
 
-    return max(1, torch.cuda.device_count())
+    return max(1, int(torch.cuda.device_count()))
 
 
 def _launch(job: Job, facts: Mapping[str, Any], settings: Mapping[str, Any], processes: int) -> Trained:
