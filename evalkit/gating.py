@@ -111,6 +111,7 @@ def judge_candidate(
     target: Target | None,
     gate: GatePlan,
     taught: Sequence[str] = (),
+    trained: Collection[int] = (),
 ) -> Verdict:
     """Decides on what a run measured.
 
@@ -118,12 +119,14 @@ def judge_candidate(
         run_id: Of `evaluate`.
         target: The slice that must improve; None decides on the rest alone, and refuses.
         taught: What the candidate was trained to answer for the slice, to see whether its form leaked.
+        trained: Items that it was trained on, such as those replayed: what it does on them proves nothing.
     """
     from evalkit.report.item_values import item_values
     from evalkit.slices.halves import clusters
     from trainers.gate import decide
 
     values = item_values(ledger, run_id, (parent_id, candidate_id))
+    values = values[~values["item_id"].isin(list(trained))]
     items = set(values["item_id"].tolist())
     refusals = _refusals(ledger, items)
     pairs = _Pairs(values, parent_id, candidate_id, clusters(ledger, items))

@@ -87,9 +87,7 @@ def retrain(
     child, model_id = _child(plan, ledger, trained, training_run_id, parent_id, progress)
     folder = Path(child.model.removeprefix("hf/"))
     tell(f"New model {child.label}: {folder}")
-    run_id, gate_id, decision, verdict = _gate(
-        plan, ledger, target, child, parent_id, model_id, completions(made.rows), progress
-    )
+    run_id, gate_id, decision, verdict = _gate(plan, ledger, target, child, parent_id, model_id, made.rows, progress)
     return Retrained(folder, child, model_id, made.id, training_run_id, run_id, gate_id, decision, verdict)
 
 
@@ -114,8 +112,8 @@ def gate_model(
     name = candidate.rstrip("/").rpartition("/")[2]
     child = ModelPlan.model_validate({**plan.base.model_dump(), "model": candidate, "name": name, "revision": None})
     parent_id, model_id = ledger.add_models([load_model(plan.base).settings, load_model(child).settings])
-    rows = [Row(told["kind"], content, told["source"]) for told, content in trained_rows(ledger, model_id)]
-    _, gate_id, decision, verdict = _gate(plan, ledger, target, child, parent_id, model_id, completions(rows), progress)
+    rows = [Row(told["kind"], content, told["source"], key) for key, told, content in trained_rows(ledger, model_id)]
+    _, gate_id, decision, verdict = _gate(plan, ledger, target, child, parent_id, model_id, rows, progress)
     return gate_id, decision, verdict
 
 
@@ -134,7 +132,7 @@ def _gate(
     child: ModelPlan,
     parent_id: int,
     model_id: int,
-    taught: Sequence[str],
+    rows: Sequence[Row],
     progress: Progress | None,
 ) -> tuple[int, int, Decision, Verdict]:
     run_id = gating.evaluate(
@@ -143,7 +141,8 @@ def _gate(
     )  # fmt: skip
     verdict = gating.judge_candidate(
         ledger, run_id=run_id, parent_id=parent_id, candidate_id=model_id, target=target, gate=plan.gate,
-        taught=taught,
+        taught=completions(rows),
+        trained={row.item_id for row in rows if row.item_id is not None},
     )  # fmt: skip
     gate_id, decision = add_gate(
         ledger, candidate_id=model_id, parent_id=parent_id, run_id=run_id,

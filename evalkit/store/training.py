@@ -326,15 +326,17 @@ def rating_pairs(ledger: Ledger, item_ids: Iterable[int]) -> list[Preferred]:
     return found
 
 
-def trained_rows(ledger: Ledger, model_id: int) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
-    """Reads the rows that a model, or one it was merged from, was trained on: provenance and content of each."""
+def trained_rows(ledger: Ledger, model_id: int) -> list[tuple[int | None, dict[str, Any], dict[str, Any]]]:
+    """Reads the rows that a model, or one it was merged from, was trained on: item_id, provenance, content of each."""
     merged = sa.select(ModelParent.parent_id).where(
         ModelParent.model_id == model_id, ModelParent.relation == "merged_from"
     )
     trained = sa.select(TrainingRun.training_set_id).where(
         (TrainingRun.model_id == model_id) | TrainingRun.model_id.in_(merged)
     )
-    query = sa.select(TrainingRow.provenance, TrainingRow.content).where(TrainingRow.training_set_id.in_(trained))
+    query = sa.select(TrainingRow.item_id, TrainingRow.provenance, TrainingRow.content).where(
+        TrainingRow.training_set_id.in_(trained)
+    )
     with ledger.engine.connect() as connection:
         rows = connection.execute(query.order_by(TrainingRow.training_set_id, TrainingRow.position))
-        return [(provenance, content) for provenance, content in rows]
+        return [(item_id, provenance, content) for item_id, provenance, content in rows]
