@@ -38,6 +38,7 @@ perf: $(VENV)/.dev
 	$(BIN)/python tests/perf/ratings.py
 	$(BIN)/python tests/perf/coverage.py
 	$(BIN)/python tests/perf/next_battle.py
+	$(BIN)/python tests/perf/app.py
 
 vllm-env:
 	.ci/vllm-env .venv-vllm
