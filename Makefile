@@ -43,6 +43,7 @@ perf: $(VENV)/.dev
 	$(BIN)/python tests/perf/ratings.py
 	$(BIN)/python tests/perf/interval_coverage.py
 	$(BIN)/python tests/perf/next_battle.py
+	$(BIN)/python tests/perf/app.py
 
 vllm-env:
 	.ci/vllm-env .venv-vllm

@@ -196,7 +196,7 @@ def test_a_free_prompt_battle_of_two_turns_with_the_embedded_model(free: App, sc
     right = "model_b" if found["order"].iloc[0] == "ab" else "model_a"
     assert found["winner"].tolist() == [right]
     with Ledger.open(str(free.ledger), create=False, readonly=True) as ledger:
-        said = frames.responses(ledger, frames.runs(ledger)["run_id"].max(), texts=True)
+        said = frames.responses(ledger, int(frames.runs(ledger)["run_id"].max()), texts=True)
     assert said["error"].isna().all()
     assert set(said["model"]) == {"Secret alpha", "Secret beta"}
     assert said["text"].str.strip().ne("").all()

@@ -75,6 +75,14 @@ def world(
     return World(folder, {**environment, "EVALKIT_STORE": "small.db"})
 
 
+@pytest.fixture
+def ran(world: World) -> World:
+    """The plan has been run, whichever test of this module came first in this process."""
+    done = world.evalkit("run", "plan.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return world
+
+
 def test_a_small_run_from_beginning_to_end(world: World) -> None:
     dry = json.loads((done := world.evalkit("run", "plan.yaml", "--dry-run", "--json")).stdout)
     assert done.returncode == 0, done.stderr
@@ -119,29 +127,29 @@ def test_a_small_run_from_beginning_to_end(world: World) -> None:
     assert world.ask("SELECT count(*) FROM run") == [(1,)]
 
 
-def test_rescoring_asks_no_model(world: World) -> None:
-    before = world.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3")
-    answers = world.ask("SELECT count(*) FROM response")
-    done = world.evalkit("rescore")
+def test_rescoring_asks_no_model(ran: World) -> None:
+    before = ran.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3")
+    answers = ran.ask("SELECT count(*) FROM response")
+    done = ran.evalkit("rescore")
     assert done.returncode == 0, done.stderr
     assert "without a request" in done.stdout
-    assert world.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3") == before
-    assert world.ask("SELECT count(*) FROM response") == answers
+    assert ran.ask("SELECT model_id, dataset_id, metric, value, stderr, n FROM score ORDER BY 1, 2, 3") == before
+    assert ran.ask("SELECT count(*) FROM response") == answers
 
 
-def test_another_setting_is_asked_anew_and_the_rest_is_not(world: World) -> None:
-    plan = yaml.safe_load((world.folder / "plan.yaml").read_text())
+def test_another_setting_is_asked_anew_and_the_rest_is_not(ran: World) -> None:
+    plan = yaml.safe_load((ran.folder / "plan.yaml").read_text())
     plan["models"][1]["system"] = "Answer with a number."
     del plan["benchmarks"], plan["arena"]["tasks"]
-    (world.folder / "changed.yaml").write_text(yaml.safe_dump(plan))
-    done = world.evalkit("run", "changed.yaml")
+    (ran.folder / "changed.yaml").write_text(yaml.safe_dump(plan))
+    done = ran.evalkit("run", "changed.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Leaderboard (overall, by verifier)" in done.stdout
-    assert world.ask("SELECT count(*) FROM run") == [(2,)]
-    (cached,) = world.ask("SELECT sum(cached) FROM run_cell c JOIN model m ON m.id = c.model_id WHERE run_id = 2")
+    assert ran.ask("SELECT count(*) FROM run") == [(2,)]
+    (cached,) = ran.ask("SELECT sum(cached) FROM run_cell c JOIN model m ON m.id = c.model_id WHERE run_id = 2")
     assert cached[0] >= 3, "the first model is not asked again"
-    assert world.ask("SELECT count(*) FROM model") == [(3,)]
-    look = world.evalkit("samples", "2", "--failed", "--json")
+    assert ran.ask("SELECT count(*) FROM model") == [(3,)]
+    look = ran.evalkit("samples", "2", "--failed", "--json")
     assert look.returncode == 0, look.stderr
 
 
