@@ -48,9 +48,10 @@ def estimate(job: Job) -> Needs:
     reference = 4 * n if job.adapter == "full" and job.method in WITH_REFERENCE else 0
     settings = job.settings
     tokens = settings.per_device_train_batch_size * min(settings.max_length, longest(job)) * ACTIVATIONS[job.method]
-    kept = 2 if settings.gradient_checkpointing else layers
+    layer = (34 * hidden + 2 * inner) / 2
+    kept = layer + layers * hidden if settings.gradient_checkpointing else layers * layer
     logits = 0 if job.method == "reward" else 2 * vocabulary
-    activations = tokens * 4 * (kept * (34 * hidden + 2 * inner) / 2 + logits)
+    activations = tokens * 4 * (kept + logits)
     checkpoint = 4 * (n if job.adapter == "full" else 0) + 12 * trained
     adapter = 0 if job.adapter == "full" else 4 * trained
     return Needs(

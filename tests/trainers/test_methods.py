@@ -100,12 +100,25 @@ def test_a_model_without_a_chat_template_learns_as_it_is_asked(tiny: Path) -> No
     assert labels[0] == IGNORED
 
 
-def test_packed_rows_do_not_see_each_other(tiny: Path, sft_rows: list[Row], tmp_path: Path) -> None:
-    """The loss of a packed step is that of the same rows unpacked: positions begin anew, attention stays within."""
+def test_rows_in_one_sequence_do_not_see_each_other(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's loss is the same padded, in one sequence, and packed: positions begin anew, attention stays within."""
+    rows = [
+        Row(
+            "sft",
+            {"prompt": user("How much is it? " * (1 + i % 3)), "completion": assistant("good " * (1 + i % 4))},
+            "t",
+        )
+        for i in range(16)
+    ]
     settings = {**QUICK, "learning_rate": 1e-9, "max_steps": 1, "per_device_train_batch_size": 16}
-    alone = train("sft", sft_rows, [], tiny, tmp_path / "alone", settings)
-    packed = train("sft", sft_rows, [], tiny, tmp_path / "packed", {**settings, "packing": True})
-    assert packed.losses[0][1] == pytest.approx(alone.losses[0][1], rel=1e-4)
+    flat = train("sft", rows, [], tiny, tmp_path / "flat", settings)
+    packed = train("sft", rows, [], tiny, tmp_path / "packed", {**settings, "packing": True})
+    monkeypatch.setattr("trainers.methods.sft.FLAT_TOKENS", 0)
+    padded = train("sft", rows, [], tiny, tmp_path / "padded", settings)
+    assert flat.losses[0][1] == pytest.approx(padded.losses[0][1], rel=1e-5)
+    assert packed.losses[0][1] == pytest.approx(padded.losses[0][1], rel=1e-5)
 
 
 def test_continued_pretraining_learns_text_and_cuts_long_ones(tiny: Path, tmp_path: Path) -> None:
