@@ -89,7 +89,7 @@ def keep_largest(delta: torch.Tensor, density: float) -> torch.Tensor:
     del sizes  # before as much again is taken
     size = delta.abs().view(-1).to(torch.float32)
     mask = size > limit
-    missing = kept - int(mask.sum())
+    missing = kept - int(torch.count_nonzero(mask))  # a sum would make 64-bit numbers of the flags first
     if missing and limit > 0:  # zeros change nothing, kept or not
         mask[(size == limit).nonzero()[:missing]] = True
     return mask.view(delta.shape)
