@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import gating
 from evalkit.models.base import sha256
@@ -71,6 +71,8 @@ def retrain(
         UserError: There is no such slice, the training set is empty or touches what is evaluated, or a step fails.
         KeyboardInterrupt: Ctrl-C; the same plan goes on from here.
     """
+    from trainers.export import write_card
+
     tell = say or (lambda sentence: None)
     slice_id, target = gating.load_slice(ledger, plan.slice)
     plan = plan.model_copy(update={"slice": slice_id})
@@ -88,7 +90,18 @@ def retrain(
     folder = Path(child.model.removeprefix("hf/"))
     tell(f"New model {child.label}: {folder}")
     run_id, gate_id, decision, verdict = _gate(plan, ledger, target, child, parent_id, model_id, made.rows, progress)
+    if plan.merge is None:  # a merge's card holds its YAML
+        write_card(folder, name=plan.name, scores=_scores(verdict), parents=[plan.base.label])
     return Retrained(folder, child, model_id, made.id, training_run_id, run_id, gate_id, decision, verdict)
+
+
+def _scores(verdict: Verdict) -> list[tuple[str, str, float, float]]:
+    """Returns what a model card shows: each test's name, metric, and the two means."""
+    found = []
+    for test in verdict.tests:
+        if test.parent is not None and test.candidate is not None and test.kind not in ("length", "speed"):
+            found.append((test.name, test.metric, test.parent, test.candidate))
+    return found
 
 
 def gate_model(
@@ -153,8 +166,10 @@ def _gate(
 
 def _train(plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int, tell: Say) -> tuple[int, Path]:
     from trainers.methods import train
-    from trainers.recorder import Recorder
+    from trainers.recorder import Recorder, mark_died
+    from trainers.search import search
 
+    mark_died(ledger)
     made.ensure_trainable(ledger)
     config = {"adapter": plan.adapter, "seed": plan.seed, "minutes": plan.budget.minutes,
               "trials": plan.budget.trials, **plan.settings}  # fmt: skip
@@ -165,11 +180,14 @@ def _train(plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int,
     recorder = Recorder(ledger, training_run_id, say=tell)
     rows, validation = made.parts()
     base = weights_of(plan.base)
+    shared: dict[str, Any] = {"adapter": plan.adapter, "seed": plan.seed, "minutes": plan.budget.minutes,
+                              "recorder": recorder}  # fmt: skip
+    given = (plan.method, rows, validation, base, folder, plan.settings)
     try:
-        trained = train(
-            plan.method, rows, validation, base, folder, plan.settings, adapter=plan.adapter, seed=plan.seed,
-            minutes=plan.budget.minutes, recorder=recorder,
-        )  # fmt: skip
+        if plan.budget.trials > 1:
+            trained = search(*given, trials=plan.budget.trials, **shared).trained
+        else:
+            trained = train(*given, **shared)
     except KeyboardInterrupt:
         recorder.finish("failed", "stopped by Ctrl-C; the same plan goes on from the last checkpoint")
         raise

@@ -21,19 +21,21 @@ from evalkit.errors import UserError
 from evalkit.verify import verify
 
 FILES = sorted(path.stem for path in DATA.glob("*.jsonl"))
+NARROW = ("formats", "sums")
+"""One skill each, on purpose: slices to retrain on."""
 WRONG = {
     "numeric": ["-12345", "I do not know."],
     "choice": ["E", "All of them are right."],
     "exact": ["xyzzy", "I do not know."],
-    "constraints": ["A1, " * 120, "lol", "I do not know."],
+    "constraints": ["A1, " * 120, "Lol", "I do not know."],
     "json_schema": ["{}", "no JSON here"],
     "table": ["no table here", "| a |\n|---|\n| b |"],
 }
 
 
-def test_there_are_twelve_tasks_and_each_has_its_yaml_and_data() -> None:
+def test_there_are_fourteen_tasks_and_each_has_its_yaml_and_data() -> None:
     tasks = [path for path in DATA.parent.glob("*.yaml") if not path.name.startswith("_")]
-    assert sorted(path.stem for path in tasks) == FILES and len(FILES) == 12
+    assert sorted(path.stem for path in tasks) == FILES and len(FILES) == 14
     for path in tasks:
         text = " ".join(path.read_text(encoding="utf-8").replace("\n#", "").split())
         assert text.startswith("# ") and "For whom:" in text and "How made:" in text
@@ -52,7 +54,7 @@ def test_items_hold_what_they_promise(name: str) -> None:
 
 
 def test_topics_difficulties_and_languages_spread() -> None:
-    for name in FILES:
+    for name in (name for name in FILES if name not in NARROW):
         tags = [entry["tags"] for entry in read_items(name)]
         assert len({tag["topic"] for tag in tags}) >= 5, name
         assert len({tag["difficulty"] for tag in tags}) >= 2, name

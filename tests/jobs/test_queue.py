@@ -47,7 +47,7 @@ def test_a_judge_is_the_command_as_it_would_be_typed(store: str, jobs: Jobs) -> 
 @pytest.mark.parametrize(
     ("kind", "spec", "said"),
     [
-        ("retrain", {}, "no kind 'retrain' of job; kinds are: plan, judge, probe, calibrate"),
+        ("tune", {}, "no kind 'tune' of job; kinds are: plan, retrain, loop, judge, probe, calibrate"),
         ("plan", {}, "needs a plan"),
         ("plan", {"path": "a", "text": "b"}, "needs a plan"),
         ("plan", {"path": "missing.yaml"}, "missing.yaml: the plan cannot be read"),
