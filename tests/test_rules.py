@@ -82,6 +82,7 @@ def imports(file: Path) -> Iterator[str]:
 MIDDLE = ("benchmarks", "judges", "trainers")
 TOP = (
     *("evalkit.stages", "evalkit.estimate", "evalkit.judging", "evalkit.juries", "evalkit.judge_run", "evalkit.jobs"),
+    *("evalkit.trainsets", "evalkit.retraining", "evalkit.gating", "evalkit.loop"),
     *("evalkit.cli", "evalkit.commands", "app"),
 )
 
