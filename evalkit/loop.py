@@ -123,7 +123,7 @@ def run_loop(plan: LoopPlan, ledger: Ledger, *, progress: Progress | None = None
     else:
         result.stopped = f"the {plan.rounds} rounds of the plan are done"
     if plan.report is not None:
-        from evalkit.report.loop import write_loop_report
+        from evalkit.loop_report import write_loop_report
 
         write_loop_report(ledger, plan.name, result, plan.report)
         result.report = plan.report

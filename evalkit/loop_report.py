@@ -1,4 +1,4 @@
-"""The report of a loop: rounds, data used, what changed, what was learned. Markdown."""
+"""Top floor: the report of a loop: rounds, data used, what changed, what was learned. Markdown."""
 
 from __future__ import annotations
 
