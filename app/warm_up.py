@@ -13,7 +13,7 @@ MODULES = (
     *("altair", "pandas", "pyarrow.pandas_compat", "scipy.optimize", "scipy.stats", "sqlalchemy", "pydantic"),
     *("app.access", "app.answers", "app.charts", "app.decisions", "app.evidence", "app.tables", "app.voting"),
     *("app.admin_campaigns", "app.judge_habits", "app.live", "app.reads_judges", "app.reads_samples"),
-    *("app.reads_training", "app.retrain_plan", "evalkit.jobs.queue", "evalkit.jobs.tasks", "evalkit.report"),
+    *("app.reads_training", "evalkit.jobs.queue", "evalkit.jobs.tasks", "evalkit.report"),
     *("evalkit.report.benchmarks", "evalkit.report.board", "evalkit.report.judges", "evalkit.report.usage"),
     *("evalkit.stats.correlation", "evalkit.stats.ratings", "evalkit.stats.voter_checks", "judges.columns"),
     *("evalkit.store.frames", "evalkit.store.frames_app", "evalkit.store.frames_training", "judges.recommendation"),
