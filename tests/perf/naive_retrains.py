@@ -1,0 +1,96 @@
+"""Two naive retrains that the gate must refuse, and what mends them, on the embedded SmolLM2-135M.
+
+    python tests/perf/naive_retrains.py [folder]
+
+Bare examples of "all lowercase" leak into answers that never asked for it; addition drills make a model forget the
+rest. The same recipes with contrast and replay rows, or the naive models merged with their parent, go through the same
+gate. Everything is done by the commands that a user types; about 40 CPU minutes, once: a second run only prints.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from evalkit.models import embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = {"name": "smollm2", "model": "embedded/smollm2-135m-instruct"}
+CONTROLS = str(ROOT / "examples" / "controls.jsonl")
+RUN = {
+    "models": [BASE],
+    "benchmarks": ["starter_formats", "starter_sums", "starter_reading", "starter_instructions", "starter_knowledge"],
+    "arena": {"prompts": CONTROLS, "sampling": {"max_tokens": 64}},
+}
+GATE = {
+    "margin": 0.1,
+    "regression": [
+        {"name": "instructions and reading", "tasks": ["starter_instructions", "starter_reading"]},
+        {"name": "knowledge", "tasks": ["starter_knowledge"], "margin": 0.15},
+    ],
+    "controls": CONTROLS,
+}
+REFUSED = 100
+NEW = {"kind": "new_prompts"}
+GUARDED = [{"kind": "new_prompts", "weight": 2}, {"kind": "contrast"}, {"kind": "replay"}]
+DRILLS = {"lowercase": (160, 1, 5e-4), "addition": (400, 2, 1e-3)}
+"""Rows, epochs and learning rate that the naive one trains with."""
+
+
+def evalkit(folder: Path, *words: object) -> int:
+    """Runs a command there, without a hub and with this tree's packages; returns its exit code."""
+    line = [sys.executable, "-m", "evalkit.cli", *map(str, words)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    code = subprocess.run(line, cwd=folder, env=environment, check=False).returncode
+    if code not in (0, REFUSED):
+        raise SystemExit(f"{' '.join(line)}: exit code {code}")
+    return code
+
+
+def write(folder: Path, name: str, plan: dict[str, Any]) -> str:
+    """Writes a plan; returns its file's name."""
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "store": "evalkit.db", **plan}))
+    return f"{name}.yaml"
+
+
+def attempts(topic: str) -> dict[str, dict[str, Any]]:
+    """Returns the retrain plans of a slice, by what is tried."""
+    rows, epochs, rate = DRILLS[topic]
+    settings = {"learning_rate": rate, "num_train_epochs": epochs, "per_device_train_batch_size": 8}
+    recipe = {"sources": [NEW], "rows": rows}
+    naive = {"slice": f"topic {topic}", "base": BASE, "recipe": recipe, "settings": settings, "gate": GATE}
+    return {
+        "naive": naive,
+        "merged with its parent": {**naive, "merge": {"weight": 0.5}},
+        "contrast and replay": {**naive, "recipe": {"sources": GUARDED, "rows": 2 * rows}},
+    }
+
+
+def main() -> None:
+    """Evaluates, makes the two slices, tries each retrain, and prints each gate's table."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else embedded.cache_dir() / "perf" / "naive_retrains"
+    folder.mkdir(parents=True, exist_ok=True)
+    evalkit(folder, "run", write(folder, "base", RUN))
+    told = []
+    for topic in DRILLS:
+        evalkit(folder, "slices", "--store", "evalkit.db", "--where", f"topic={topic}")
+        for what, plan in attempts(topic).items():
+            sys.stdout.write(f"\n== {topic}: {what}\n")
+            sys.stdout.flush()
+            began = time.monotonic()
+            code = evalkit(folder, "retrain", write(folder, f"{topic} {what}".replace(" ", "-"), plan))
+            decision = "refused" if code == REFUSED else "accepted"
+            told.append(f"{topic}, {what}: {decision}, {time.monotonic() - began:.0f} s")
+    sys.stdout.write("\n" + "\n".join(told) + "\n")
+
+
+if __name__ == "__main__":
+    main()
