@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from evalkit.models.base import sha256
 
 RowKind = Literal["sft", "preference", "kto", "grpo", "text"]
+LARGEST = 0.25
+"""Rows of one prompt are validated on alone only if they are no larger share of all than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +99,47 @@ def whole(text: str, *, cut: bool) -> str | None:
     # "1." at the start of a line ends no sentence
     ends = [end for end in ends if not re.search(r"(?:^|\n)\s*\d{1,3}\.$", text[:end])]
     return text[: ends[-1]].strip() if ends else None
+
+
+def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Splits rows into those to train on and those to validate on.
+
+    Rows of one prompt, or of prompts that share most of their words (see `evalkit.slices.near.near_duplicates`), stay
+    on one side: what is validated on must not have been seen. Such groups come in the order of their content's hash,
+    and one is validated on where that brings the sources' counts nearer to their shares. The rows alone decide.
+
+    Args:
+        rows: In any order, which both parts keep.
+        share: Of each source's rows to validate on, 0 to 1, as nearly as whole groups allow; where every group is too
+            large for that, the smallest one is taken if it holds at most a quarter of the rows.
+
+    Raises:
+        UserError: A package of the extra `train` is missing.
+    """
+    from evalkit.slices.near import near_duplicates
+
+    wanted = {source: round(share * n) for source, n in Counter(row.source for row in rows).items()}
+    if not any(wanted.values()):
+        return list(rows), []
+    prompts = [prompt_of(row) for row in rows]
+    # By words alone: embeddings would take longer than a small training.
+    labels = near_duplicates(prompts, paraphrases=False).tolist()
+    groups: dict[int, list[int]] = {}
+    for place, label in enumerate(labels):
+        groups.setdefault(label, []).append(place)
+    order = sorted(groups, key=lambda label: min(sha256(prompts[place]) for place in groups[label]))
+    counts = {label: Counter(rows[place].source for place in groups[label]) for label in order}
+    chosen, held = set[int](), Counter[str]()
+    for label in order:
+        before = sum(abs(wanted[source] - held[source]) for source in counts[label])
+        after = sum(abs(wanted[source] - held[source] - n) for source, n in counts[label].items())
+        if after < before:
+            chosen.add(label)
+            held += counts[label]
+    if not chosen:
+        smallest = min(order, key=lambda label: len(groups[label]))
+        chosen = {smallest} if len(groups[smallest]) <= LARGEST * len(rows) else set()
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row, label in zip(rows, labels, strict=True):
+        parts[label in chosen].append(row)
+    return parts

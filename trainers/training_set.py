@@ -25,7 +25,7 @@ from trainers.diversity import diversity
 from trainers.filters import keep_rows
 from trainers.material import Grader, Material
 from trainers.plan import GUARDS, ROWS_OF, DecontaminationPlan, RetrainPlan, SourcePlan, wanted_of
-from trainers.rows import Row, RowKind, prompt_of
+from trainers.rows import Row, RowKind, prompt_of, split_rows
 from trainers.sources import answers, constraints, forms, guards, new_prompts, pairs, rewards, text
 
 if TYPE_CHECKING:
@@ -64,17 +64,8 @@ class TrainingSet:
     recipe: Mapping[str, Any]
 
     def parts(self) -> tuple[list[Row], list[Row]]:
-        """Returns the rows to train on and those to validate on: of each source the recipe's share, by content."""
-        share = float(self.recipe.get("validation", 0.0))
-        by_source: dict[str, list[Row]] = {}
-        for row in self.rows:
-            by_source.setdefault(row.source, []).append(row)
-        held = {
-            row.hash
-            for rows in by_source.values()
-            for row in sorted(rows, key=lambda one: one.hash)[: round(share * len(rows))]
-        }
-        return [row for row in self.rows if row.hash not in held], [row for row in self.rows if row.hash in held]
+        """Returns the rows to train on and the recipe's share to validate on; see `trainers.rows.split_rows`."""
+        return split_rows(self.rows, float(self.recipe.get("validation", 0.0)))
 
     def ensure_trainable(self, ledger: Ledger) -> int:
         """Refuses a set that touches an item of the ledger as it is now; see `trainers.decontaminate.ensure_clean`.
