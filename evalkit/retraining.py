@@ -19,6 +19,7 @@ from evalkit.trainsets import build_training_set
 if TYPE_CHECKING:
     from evalkit.engine.progress import Progress
     from trainers.gate import Verdict
+    from trainers.methods import Trained
     from trainers.plan import RetrainPlan
     from trainers.rows import Row
     from trainers.training_set import TrainingSet
@@ -38,6 +39,7 @@ class Retrained:
         gate_id: None where there is nothing to decide (a reward model).
         decision: accepted, refused, waiting (for a person); trained for a reward model.
         verdict: The gate's; None for a reward model.
+        warnings: Sentences of the training: jumps of the loss, overfitting, rows left out.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Retrained:
     gate_id: int | None
     decision: Literal["accepted", "refused", "waiting", "trained"]
     verdict: Verdict | None
+    warnings: tuple[str, ...] = ()
 
 
 def checkpoints_beside(store: str) -> Path:
@@ -80,19 +83,19 @@ def retrain(
     [parent_id] = ledger.add_models([base.settings])
     made = build_training_set(ledger, plan, progress)
     tell(f"Training set {made.id}: {len(made.rows)} rows for {target.name!r}.")
-    training_run_id, trained = _train(plan, ledger, made, parent_id, tell)
+    training_run_id, trained, warnings = _train(plan, ledger, made, parent_id, progress, tell)
     if plan.method == "reward":
         child = _as_model(plan, trained, plan.name)
         [model_id] = ledger.add_models([load_model(child).settings])
         finish_training_run(ledger, training_run_id, "done", model_id=model_id)
-        return Retrained(trained, child, model_id, made.id, training_run_id, None, None, "trained", None)
+        return Retrained(trained, child, model_id, made.id, training_run_id, None, None, "trained", None, warnings)
     child, model_id = _child(plan, ledger, trained, training_run_id, parent_id, progress)
     folder = Path(child.model.removeprefix("hf/"))
     tell(f"New model {child.label}: {folder}")
     run_id, gate_id, decision, verdict = _gate(plan, ledger, target, child, parent_id, model_id, made.rows, progress)
     if plan.merge is None:  # a merge's card holds its YAML
         write_card(folder, name=plan.name, scores=_scores(verdict), parents=[plan.base.label])
-    return Retrained(folder, child, model_id, made.id, training_run_id, run_id, gate_id, decision, verdict)
+    return Retrained(folder, child, model_id, made.id, training_run_id, run_id, gate_id, decision, verdict, warnings)
 
 
 def _scores(verdict: Verdict) -> list[tuple[str, str, float, float]]:
@@ -164,7 +167,9 @@ def _gate(
     return run_id, gate_id, decision, verdict
 
 
-def _train(plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int, tell: Say) -> tuple[int, Path]:
+def _train(
+    plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int, progress: Progress | None, tell: Say
+) -> tuple[int, Path, tuple[str, ...]]:
     from trainers.methods import train
     from trainers.recorder import Recorder, mark_died
     from trainers.search import search
@@ -177,7 +182,7 @@ def _train(plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int,
     training_run_id, status = start_training_run(
         ledger, parent_id=parent_id, training_set_id=made.id, method=plan.method, config=config, checkpoint=str(folder)
     )
-    recorder = Recorder(ledger, training_run_id, say=tell)
+    recorder = Recorder(ledger, training_run_id, say=tell, shown=progress)
     rows, validation = made.parts()
     base = weights_of(plan.base)
     shared: dict[str, Any] = {"adapter": plan.adapter, "seed": plan.seed, "minutes": plan.budget.minutes,
@@ -190,14 +195,37 @@ def _train(plan: RetrainPlan, ledger: Ledger, made: TrainingSet, parent_id: int,
             trained = train(*given, **shared)
     except KeyboardInterrupt:
         recorder.finish("failed", "stopped by Ctrl-C; the same plan goes on from the last checkpoint")
+        tell(_interrupted(recorder.progress, folder, plan.budget.trials))
         raise
     except Exception as error:
         recorder.finish("failed", str(error))
         raise
     if status != "done":
         recorder.finish("done", STOPPED.get(trained.stopped, ""))
-        tell(f"Trained {trained.steps} steps in {trained.seconds:.0f} s.")
-    return training_run_id, trained.folder
+        tell(" ".join(filter(None, [_trained(trained), STOPPED.get(trained.stopped)])))
+    return training_run_id, trained.folder, tuple(dict.fromkeys([*recorder.warnings, *trained.warnings]))
+
+
+def _trained(trained: Trained) -> str:
+    """Returns how a training went, in a sentence."""
+    from trainers.recorder import seconds_in_words
+
+    losses = [f"the loss went from {trained.losses[0][1]:.3g} to {trained.losses[-1][1]:.3g}"] if trained.losses else []
+    held = trained.metrics.get("eval_loss")
+    losses += [f"it is {held:.3g} on the validation rows"] if held is not None else []
+    told = f"; {', and '.join(losses)}" if losses else ""
+    return f"Trained {trained.steps} steps in {seconds_in_words(trained.seconds)}{told}."
+
+
+def _interrupted(progress: str, out: Path, trials: int) -> str:
+    """Returns where a training was stopped, and from where it goes on."""
+    from trainers.checkpoint import last_whole, work_folder
+
+    if trials > 1:
+        return "Training stopped; trials that ended stand, and this one goes on from its last checkpoint."
+    whole = last_whole(work_folder(out))
+    at = f" at {progress.partition(',')[0]}" if progress else ""
+    return f"Training stopped{at}; it goes on from {f'step {whole[1].step}' if whole else 'its start'}."
 
 
 def weights_of(model: ModelPlan) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_a_retrain_is_gated_and_done_once(world: tuple[Path, dict[str, Any]]) ->
     out, err = first.communicate(timeout=300)
     assert first.returncode == 100, err  # a random model learns nothing in three steps
     told = json.loads(out)
+    assert re.search(r"^Training: (\d+)/\1 in ", err, re.MULTILINE) and "Loading weights" not in err
     [row] = told["rows"]
     assert row["decision"] == "refused"
     assert "did not clearly improve" in row["reason"]

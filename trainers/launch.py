@@ -17,7 +17,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from trainers.checkpoint import work_folder, write_atomically
-from trainers.recorder import Recorder
+from trainers.recorder import Recorder, kept_of
 from trainers.rows import Row
 
 MARK = "evalkit:"
@@ -29,12 +29,15 @@ class _Piped(Recorder):
 
     def record(self, step: int, metrics: Mapping[str, Any], *, total: int = 0, left_s: float | None = None) -> None:
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        # For the model's card; the process that launched this one says them.
+        self.warnings += self._watch.read(step, kept_of(numbers))
         _send(record=[step, numbers, total, left_s])
 
     def report_to(self, trackers: Sequence[str], folder: Path) -> None:
         _send(report_to=[list(trackers), str(folder)])
 
     def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
         _send(warn=sentence)
 
     def tell(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The live record of a training: its curves and status in the ledger, a line for people, and other trackers."""
+"""The live record of a training: its curves and status in the ledger, a bar for people, and other trackers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from evalkit.store.write_training_runs import Point, add_curve_points, finish_tr
 from trainers.watch import Watch
 
 if TYPE_CHECKING:
+    from evalkit.engine.progress import Progress
     from evalkit.store import Ledger
 
 FLUSH_S = 2.0
-LINE_S = 30.0
 TRACKERS = ("tensorboard", "trackio")
 RENAMED = {"rewards/margins": "margin", "rewards/accuracies": "accuracy"}
 KEPT = (
@@ -34,6 +34,8 @@ KEPT = (
     *("rewards/rejected",),
 )
 """Metrics of trainers that are recorded, with "eval_" before them too."""
+SHOWN = {"loss": "loss", "eval_loss": "validation", "margin": "margin", "reward": "reward"}
+"""What stands behind the bar, under these names."""
 
 
 def seconds_in_words(seconds: float) -> str:
@@ -49,14 +51,16 @@ class Recorder:
     Args:
         ledger: Where the curves go; None keeps them in `points` alone (tests, trials of a search).
         training_run_id: Of `start_training_run`.
-        say: Gets progress and warnings as sentences.
+        say: Gets sentences: warnings, and what was found of an earlier start.
+        shown: Gets a bar of the steps with the newest losses behind it, and the warnings.
+        label: The bar's name.
 
     Attributes:
         points: Every point.
         warnings: Sentences on jumps of the loss, overfitting, rewards that teach nothing.
 
     Example:
-        >>> recorder = Recorder(ledger, training_run_id, say=progress.say)
+        >>> recorder = Recorder(ledger, training_run_id, say=progress.say, shown=progress)
         >>> recorder.record(1, {"loss": 2.3}, total=100)
     """
 
@@ -66,16 +70,21 @@ class Recorder:
         training_run_id: int | None = None,
         *,
         say: Callable[[str], None] | None = None,
+        shown: Progress | None = None,
+        label: str = "Training",
     ) -> None:
         self.points: list[Point] = []
         self.warnings: list[str] = []
         self.progress = ""
         self._ledger, self._run = ledger, training_run_id
         self._say = say
+        self.shown, self._label = shown, label
+        self._bar: Any = None
+        self._step = 0
+        self._newest: dict[str, float] = {}
         self._watch = Watch()
         self._unsent: list[Point] = []
         self._flushed = time.monotonic()
-        self._told = 0.0
         self._trackers: list[Callable[[int, Mapping[str, float]], None]] = []
 
     def report_to(self, trackers: Sequence[str], folder: Path) -> None:
@@ -96,16 +105,11 @@ class Recorder:
 
         Args:
             step: Of the optimizer, from 1.
-            metrics: By the trainer's names; those not in `KEPT` are dropped.
+            metrics: By the trainer's names; those not in `KEPT` are dropped. None at the start.
             total: Steps in all.
             left_s: Estimate of the seconds left.
         """
-        kept = {}
-        for name, value in metrics.items():
-            side, bare = ("eval_", name[5:]) if name.startswith("eval_") else ("", name)
-            bare = RENAMED.get(bare, bare)
-            if bare in KEPT and isinstance(value, int | float):
-                kept[side + bare] = float(value)
+        kept = kept_of(metrics)
         fresh: list[Point] = [(name, step, value) for name, value in kept.items()]
         self.points += fresh
         self._unsent += fresh
@@ -116,17 +120,28 @@ class Recorder:
         if total:
             left = f", about {seconds_in_words(left_s)} left" if left_s is not None else ""
             self.progress = f"step {step} of {total}{left}"
-            if time.monotonic() - self._told > LINE_S:
-                self._told = time.monotonic()
-                loss = f", loss {kept['loss']:.3g}" if "loss" in kept else ""
-                self.tell(f"Training: {self.progress}{loss}")
+            self._show(step, kept, total)
         if time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
+
+    def _show(self, step: int, kept: Mapping[str, float], total: int) -> None:
+        if self.shown is None:
+            return
+        if self._bar is None:
+            self._bar = self.shown.start(self._label, total, done=step)
+            self._step = step
+        self._newest |= kept
+        values = [f"{word} {self._newest[name]:.3g}" for name, word in SHOWN.items() if name in self._newest]
+        self.shown.advance(self._bar, step - self._step, note=", ".join(values))
+        self._step = step
 
     def warn(self, sentence: str) -> None:
         """Takes a warning, and says it."""
         self.warnings.append(sentence)
-        self.tell(f"Warning: {sentence}")
+        if self.shown is not None:
+            self.shown.warn(sentence)
+        else:
+            self.tell(f"Warning: {sentence}")
 
     def tell(self, sentence: str) -> None:
         """Says something to who is watching."""
@@ -142,10 +157,24 @@ class Recorder:
 
     def finish(self, status: str, message: str = "") -> None:
         """Ends the record: status done or failed; the warnings stand in the run's message."""
+        if self.shown is not None and self._bar is not None:
+            self.shown.finish(self._bar)
+            self._bar = None
         self.flush()
         if self._ledger is not None and self._run is not None:
             said = " ".join(filter(None, [message, *self.warnings]))
             finish_training_run(self._ledger, self._run, "done" if status == "done" else "failed", message=said)
+
+
+def kept_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the metrics that are recorded, by our names."""
+    kept = {}
+    for name, value in metrics.items():
+        side, bare = ("eval_", name[5:]) if name.startswith("eval_") else ("", name)
+        bare = RENAMED.get(bare, bare)
+        if bare in KEPT and isinstance(value, int | float):
+            kept[side + bare] = float(value)
+    return kept
 
 
 def mark_died(ledger: Ledger) -> list[int]:

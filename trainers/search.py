@@ -98,9 +98,10 @@ def search(
     while len(done) < trials:
         number = len(done)
         tried = dict(settings) if number == 0 else {**settings, **_ask(folder, number, done, given, seed, higher)}
-        recorder.tell(f"trial {number + 1} of {trials}: {_said(tried, given)}")
+        recorder.tell(f"Trial {number + 1} of {trials}: {_said(tried, given)}.")
         place = folder / f"trial-{number}"
         share = minutes / trials if minutes else None
+        followed = Recorder(say=recorder.tell, shown=recorder.shown, label=f"Trial {number + 1} of {trials}")
         try:
             trained = train(
                 method,
@@ -112,7 +113,7 @@ def search(
                 adapter=adapter,
                 seed=seed,
                 minutes=share,
-                recorder=Recorder(say=recorder.tell),
+                recorder=followed,
                 rewards=rewards,
             )
             score = trained.metrics["eval_reward" if higher else "eval_loss"]
@@ -122,6 +123,8 @@ def search(
             trial = Trial(number, tried, None, str(error))
             recorder.warn(f"trial {number + 1}: {error}")
             shutil.rmtree(place.with_name(place.name + ".partial"), ignore_errors=True)
+        finally:
+            followed.finish("done")  # it only ends the bar
         done.append(trial)
         write_atomically(folder / TRIALS, json.dumps([_told(one) for one in done], indent=1))
         _keep_best(folder, done, higher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,7 @@ def retrain(
         done = run_retrain(loaded, ledger, progress=RichProgress(), say=_silent if json else printing.say)
     row = {name: getattr(done, name) for name in ("model_id", "training_set_id", "training_run_id", "gate_id")}
     row |= {"model": loaded.name, "folder": str(done.folder), "decision": done.decision}
-    _conclude(row, done.verdict, json)
+    _conclude(row, done.verdict, json, done.warnings)
 
 
 def gate(
@@ -103,10 +104,12 @@ def loop(
     columns = {"round": "round", "slice": "slice", "attempt": "attempt", "decision": "decision",
                "before": "before:.3f", "after": "after:.3f", "score_before": "suite before:.3f",
                "score_after": "suite after:.3f", "model": "model"}  # fmt: skip
+    warnings = [f"{one.made.model.label}: {said}" for one in result.rounds for said in one.made.warnings]
     if json:
-        printing.print_json({"rows": rows, "best": result.best.label, "stopped": result.stopped,
+        printing.print_json({"rows": rows, "best": result.best.label, "stopped": result.stopped, "warnings": warnings,
                              "report": None if result.report is None else str(result.report)})  # fmt: skip
         return
+    printing.note(warnings)
     printing.print_table(rows, columns, "Rounds")
     printing.say(f"Stopped: {result.stopped}. The best model is {result.best.label} ({result.best.model}).")
     if result.report is not None:
@@ -127,12 +130,13 @@ def _silent(sentence: str) -> None:
     """Who asks for JSON reads no sentences."""
 
 
-def _conclude(row: dict[str, Any], verdict: Verdict | None, json: bool) -> None:
+def _conclude(row: dict[str, Any], verdict: Verdict | None, json: bool, warnings: Sequence[str] = ()) -> None:
     told = [] if verdict is None else [printing.plain(test) for test in verdict.tests]
     words = {} if verdict is None else {"reason": verdict.reason, "advice": verdict.advice}
     if json:
-        printing.print_json({"rows": [row | words], "tests": told})
+        printing.print_json({"rows": [row | words], "tests": told, "warnings": warnings})
     else:
+        printing.note(warnings)
         if verdict is not None:
             printing.print_table(told, TESTS, f"{row['model']} against its parent")
             printing.say(verdict.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,14 +15,22 @@ LINE_SECONDS = 30.0
 class Progress(Protocol):
     """Who is told how far a run is. The methods are called from the engine's thread, often: they must be quick."""
 
-    def start(self, label: str, total: int) -> Any:
-        """Begins a bar; returns its handle."""
+    def start(self, label: str, total: int, *, done: int = 0) -> Any:
+        """Begins a bar, of which `done` were done before; returns its handle."""
         ...
 
     def advance(
-        self, handle: Any, n: int, *, errors: int = 0, cached: int = 0, cost: float = 0.0, window: int = 0
+        self,
+        handle: Any,
+        n: int,
+        *,
+        errors: int = 0,
+        cached: int = 0,
+        cost: float = 0.0,
+        window: int = 0,
+        note: str | None = None,
     ) -> None:
-        """Says that `n` more are stored, how many of them failed, were cached, and what they cost."""
+        """Says that `n` more are stored, how many of them failed, were cached, and what they cost; see `note` too."""
         ...
 
     def note(self, handle: Any, text: str) -> None:
@@ -57,20 +66,20 @@ class RichProgress:
         self._state: dict[int, dict[str, Any]] = {}
         self._next = 0
 
-    def start(self, label: str, total: int) -> int:
+    def start(self, label: str, total: int, *, done: int = 0) -> int:
         """Begins a bar."""
         handle, self._next = self._next, self._next + 1
         now = time.monotonic()
         self._state[handle] = {
-            "label": label, "total": total, "done": 0, "errors": 0, "cached": 0, "cost": 0.0, "said": now, "since": now,
-            "elsewhere": "",
+            "label": label, "total": total, "done": done, "before": done, "errors": 0, "cached": 0, "cost": 0.0,
+            "said": now, "since": now, "elsewhere": "",
         }  # fmt: skip
         self._open += 1
         if self._console.is_terminal:
             if self._bars is None:
                 self._bars = self._make_bars()
                 self._bars.start()
-            self._state[handle]["task"] = self._bars.add_task(label, total=total, note="")
+            self._state[handle]["task"] = self._bars.add_task(label, total=total, completed=done, note="")
         return handle
 
     def _make_bars(self) -> Any:
@@ -87,13 +96,24 @@ class RichProgress:
             TextColumn("{task.fields[note]}"),
             console=self._console,
             refresh_per_second=4,
+            # What goes into a file while a bar is shown must not be sent to the terminal instead.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
     def advance(
-        self, handle: int, n: int, *, errors: int = 0, cached: int = 0, cost: float = 0.0, window: int = 0
+        self,
+        handle: int,
+        n: int,
+        *,
+        errors: int = 0,
+        cached: int = 0,
+        cost: float = 0.0,
+        window: int = 0,
+        note: str | None = None,
     ) -> None:
         """Moves a bar."""
         state = self._state[handle]
+        state["elsewhere"] = state["elsewhere"] if note is None else note
         state["done"] += n
         state["errors"] += errors
         state["cached"] += cached
@@ -123,16 +143,16 @@ class RichProgress:
         """Ends a bar; the last one open frees the terminal."""
         state = self._state.pop(handle)
         if "task" not in state:
-            self._line(state)
+            self._line(state, ended=True)
         self._open -= 1
         if self._open == 0 and self._bars is not None:
             self._bars.stop()
             self._bars = None
 
-    def _line(self, state: dict[str, Any]) -> None:
+    def _line(self, state: dict[str, Any], *, ended: bool = False) -> None:
         seconds = time.monotonic() - state["since"]
-        left = state["total"] - state["done"]
-        rest = f", about {seconds / state['done'] * left:.0f} s left" if left and state["done"] else ""
+        left, done = state["total"] - state["done"], state["done"] - state["before"]
+        rest = f", about {seconds / done * left:.0f} s left" if left and done and not ended else ""
         text = f"{state['label']}: {state['done']}/{state['total']} in {seconds:.1f} s{rest} {_note(state)}".rstrip()
         self._console.print(text, markup=False, highlight=False)
 

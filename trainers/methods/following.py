@@ -64,6 +64,11 @@ def follower(job: Job, state: State) -> Any:
             self.saved = time.monotonic()
             self.warned_of_time = False
 
+        def on_train_begin(self, args: Any, at: Any, control: Any, **_: Any) -> Any:
+            if at.is_world_process_zero:
+                job.recorder.record(at.global_step, {}, total=at.max_steps)
+            return control
+
         def on_step_end(self, args: Any, at: Any, control: Any, **_: Any) -> Any:
             if self.first is None:  # the first step warms up, and would spoil the estimate
                 self.first = (at.global_step, time.monotonic())

@@ -193,7 +193,7 @@ def _train(job: Job, module: Any, facts: dict[str, Any]) -> Trained:
     else:
         if whole:
             job.recorder.tell(
-                f"goes on from step {progress.step}, after {seconds_in_words(progress.seconds)} of training"
+                f"Training goes on from step {progress.step}, after {seconds_in_words(progress.seconds)} of it."
             )
         trainer.add_callback(follower(job, state))
         trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
@@ -231,7 +231,7 @@ def _own_work_folder(job: Job, facts: Mapping[str, Any]) -> None:
             )
         if _rank() == 0:
             for name in clear_torn(job.work):
-                job.recorder.tell(f"{name} was half-written when the training was killed, and is deleted")
+                job.recorder.tell(f"{name} was half-written when the training was killed, and is deleted.")
         return
     if _rank() == 0:
         job.work.mkdir(parents=True, exist_ok=True)
