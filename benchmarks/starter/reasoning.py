@@ -25,6 +25,11 @@ ORDERS = [
     ("faster", "fastest", "slowest", "test"),
     ("heavier", "heaviest", "lightest", "test"),
 ]
+MORE_ORDERS = [
+    ("richer", "richest", "poorest", "test"),
+    ("louder", "loudest", "quietest", "test"),
+    ("stronger", "strongest", "weakest", "test"),
+]
 # premises, conclusion, whether it must be true, difficulty, split
 SYLLOGISMS = [
     ("All dogs are animals. Rex is a dog.", "Rex is an animal", True, "easy", "dev"),
@@ -42,6 +47,16 @@ SYLLOGISMS = [
     ("No miser is generous. Some rich people are generous.", "some rich people are not misers", True, "hard", "test"),
     ("Only members may vote. Karl is a member.", "Karl voted", False, "hard", "test"),
 ]
+MORE_SYLLOGISMS = [
+    ("All whales are mammals. Moby is a whale.", "Moby is a mammal", True, "easy", "test"),
+    ("No stone can swim. This thing is a stone.", "this thing can swim", False, "easy", "test"),
+    ("All pilots can see well. Nora cannot see well.", "Nora is not a pilot", True, "medium", "test"),
+    ("If the shop is open, its sign is lit. The sign is lit.", "the shop is open", False, "medium", "test"),
+    ("Some cakes are sweet. All sweet things draw ants.", "some cakes draw ants", True, "medium", "test"),
+    ("Every key opens some door. This door is open.", "a key was used", False, "medium", "test"),
+    ("No poet is bored. Some teachers are bored.", "some teachers are not poets", True, "hard", "test"),
+    ("Only adults may drive. Mia is an adult.", "Mia drives", False, "hard", "test"),
+]
 # words, the odd one, difficulty, split
 ODD_ONES = [
     (["apple", "pear", "hammer", "plum"], "hammer", "easy", "dev"),
@@ -50,6 +65,14 @@ ODD_ONES = [
     (["eagle", "sparrow", "bat", "owl"], "bat", "medium", "test"),
     (["9", "16", "25", "27"], "27", "hard", "dev"),
     (["11", "13", "15", "17"], "15", "hard", "test"),
+]
+MORE_ODD_ONES = [
+    (["chair", "river", "sofa", "stool"], "river", "easy", "test"),
+    (["red", "green", "blue", "loud"], "loud", "easy", "test"),
+    (["March", "June", "Monday", "August"], "Monday", "medium", "test"),
+    (["novel", "piano", "drum", "flute"], "novel", "easy", "test"),
+    (["ice", "snow", "hail", "steam"], "steam", "medium", "test"),
+    (["8", "12", "21", "16"], "21", "hard", "test"),
 ]
 # question, accepted answers, options (empty: none), difficulty, split
 PUZZLES: list[tuple[str, list[str], list[str], str, str]] = [
@@ -139,6 +162,46 @@ PUZZLES: list[tuple[str, list[str], list[str], str, str]] = [
         "test",
     ),
 ]
+MORE_PUZZLES: list[tuple[str, list[str], list[str], str, str]] = [
+    ("Three cats sit on a wall. Two jump down. How many are still on the wall?", ["1"], [], "easy", "test"),
+    ("Lisa is the last in a queue of six people. How many people stand before her?", ["5"], [], "medium", "test"),
+    (
+        "The red box is inside the blue box. The blue box is inside the green box. Which colour has the box that holds "
+        "the other two?",
+        ["green"],
+        ["red", "blue", "green"],
+        "easy",
+        "test",
+    ),
+    ("Tomorrow is Sunday. What day was yesterday?", ["Friday"], DAYS, "medium", "test"),
+    ("A train has 8 wagons. Every second wagon is empty. How many wagons are empty?", ["4"], [], "medium", "test"),
+    (
+        "You face south and turn around to look the opposite way. In which direction do you look?",
+        ["north"],
+        ["north", "east", "south", "west"],
+        "easy",
+        "test",
+    ),
+]
+COMPARISONS = [
+    ("Which number is larger", "45", "54", "54", "easy", "dev"),
+    ("Which number is larger", "9.11", "9.9", "9.9", "medium", "dev"),
+    ("Which number is larger", "-8", "-3", "-3", "medium", "dev"),
+    ("Which fraction is larger", "3/7", "4/9", "4/9", "hard", "dev"),
+    ("Which is longer", "3 metres", "3 kilometres", "3 kilometres", "easy", "test"),
+    ("Which is heavier", "2 kilograms", "1900 grams", "2 kilograms", "medium", "test"),
+    ("Which takes longer", "100 minutes", "2 hours", "2 hours", "medium", "test"),
+    ("Which is faster", "20 metres per second", "70 kilometres per hour", "20 metres per second", "hard", "test"),
+]
+MORE_COMPARISONS = [
+    ("Which is shorter", "90 centimetres", "1 metre", "90 centimetres", "medium", "test"),
+    ("Which takes longer", "3 days", "50 hours", "3 days", "medium", "test"),
+    ("Which is warmer", "5 degrees", "-10 degrees", "5 degrees", "easy", "test"),
+    ("Which costs more", "2 dollars", "150 cents", "2 dollars", "medium", "test"),
+    ("Which comes first in the year", "May", "April", "April", "easy", "test"),
+    ("Which is more", "a dozen eggs", "ten eggs", "a dozen eggs", "easy", "test"),
+    ("Which is nearer", "a town 8 miles away", "a town 8 kilometres away", "a town 8 kilometres away", "hard", "test"),
+]
 
 
 def build(seed: int) -> list[dict[str, Any]]:
@@ -148,14 +211,32 @@ def build(seed: int) -> list[dict[str, Any]]:
         seed: Of the drawn ones.
     """
     rng = random.Random(seed)
-    items = _orders(rng) + _calendar(rng) + _comparisons(rng) + _sequences(rng)
-    for premises, conclusion, valid, level, split in SYLLOGISMS:
+    items = _orders(rng, ORDERS) + _calendar(rng) + _comparisons(rng, COMPARISONS) + _sequences(rng)
+    items += _statements(SYLLOGISMS) + _odd_ones(ODD_ONES) + _puzzles(PUZZLES)
+    # What came later stands at the end: the ids and draws of the first ones stay as they were.
+    items += _orders(rng, MORE_ORDERS) + _comparisons(rng, MORE_COMPARISONS)
+    return items + _statements(MORE_SYLLOGISMS) + _odd_ones(MORE_ODD_ONES) + _puzzles(MORE_PUZZLES)
+
+
+def _statements(rows: list[tuple[str, str, bool, str, str]]) -> list[dict[str, Any]]:
+    items = []
+    for premises, conclusion, valid, level, split in rows:
         question = f"{premises} Must it be true that {conclusion}? Answer yes or no."
         items.append(_word(question, "yes" if valid else "no", ["yes", "no"], "syllogism", level, split))
-    for words, odd, level, split in ODD_ONES:
+    return items
+
+
+def _odd_ones(rows: list[tuple[list[str], str, str, str]]) -> list[dict[str, Any]]:
+    items = []
+    for words, odd, level, split in rows:
         question = f"Which one does not belong with the others: {', '.join(words)}? Answer with that one only."
         items.append(_word(question, odd, words, "odd one out", level, split))
-    for question, answers, options, level, split in PUZZLES:
+    return items
+
+
+def _puzzles(rows: list[tuple[str, list[str], list[str], str, str]]) -> list[dict[str, Any]]:
+    items = []
+    for question, answers, options, level, split in rows:
         spec: dict[str, Any] = {"verifier": "exact", "answers": answers, "options": options}
         form, asked = "word", "Answer with one word."
         if answers[0].isdigit():
@@ -175,10 +256,10 @@ def _word(question: str, answer: str, options: list[str], topic: str, level: str
     return item(question, answer, spec, topic=topic, difficulty=level, form="word", split=split)
 
 
-def _orders(rng: random.Random) -> list[dict[str, Any]]:
+def _orders(rng: random.Random, orders: list[tuple[str, str, str, str]]) -> list[dict[str, Any]]:
     """Three, four and five people in an order given by pairs; the more people, the more shuffled the pairs."""
     items = []
-    for more, most, least, split in ORDERS:
+    for more, most, least, split in orders:
         for size, level in zip((3, 4, 5), LEVELS, strict=True):
             people = rng.sample(NAMES, size)
             facts = [f"{a} is {more} than {b}." for a, b in pairwise(people)]
@@ -211,17 +292,7 @@ def _calendar(rng: random.Random) -> list[dict[str, Any]]:
     return items
 
 
-def _comparisons(rng: random.Random) -> list[dict[str, Any]]:
-    pairs = [
-        ("Which number is larger", "45", "54", "54", "easy", "dev"),
-        ("Which number is larger", "9.11", "9.9", "9.9", "medium", "dev"),
-        ("Which number is larger", "-8", "-3", "-3", "medium", "dev"),
-        ("Which fraction is larger", "3/7", "4/9", "4/9", "hard", "dev"),
-        ("Which is longer", "3 metres", "3 kilometres", "3 kilometres", "easy", "test"),
-        ("Which is heavier", "2 kilograms", "1900 grams", "2 kilograms", "medium", "test"),
-        ("Which takes longer", "100 minutes", "2 hours", "2 hours", "medium", "test"),
-        ("Which is faster", "20 metres per second", "70 kilometres per hour", "20 metres per second", "hard", "test"),
-    ]
+def _comparisons(rng: random.Random, pairs: list[tuple[str, str, str, str, str, str]]) -> list[dict[str, Any]]:
     items = []
     for question, a, b, answer, level, split in pairs:
         first, second = rng.sample([a, b], 2)

@@ -18,6 +18,7 @@ from benchmarks.starter import build, dataset, metrics
 from benchmarks.starter.dataset import DATA, read_items
 from benchmarks.starter.items import LANGUAGES, MIN_ITEMS, TAGS, item, number, problems
 from evalkit.errors import UserError
+from evalkit.slices.near import near_duplicates
 from evalkit.verify import verify
 
 FILES = sorted(path.stem for path in DATA.glob("*.jsonl"))
@@ -33,9 +34,9 @@ WRONG = {
 }
 
 
-def test_there_are_fourteen_tasks_and_each_has_its_yaml_and_data() -> None:
+def test_there_are_sixteen_tasks_and_each_has_its_yaml_and_data() -> None:
     tasks = [path for path in DATA.parent.glob("*.yaml") if not path.name.startswith("_")]
-    assert sorted(path.stem for path in tasks) == FILES and len(FILES) == 14
+    assert sorted(path.stem for path in tasks) == FILES and len(FILES) == 16
     for path in tasks:
         text = " ".join(path.read_text(encoding="utf-8").replace("\n#", "").split())
         assert text.startswith("# ") and "For whom:" in text and "How made:" in text
@@ -102,6 +103,21 @@ def test_refusal_pairs_share_a_split_and_half_are_harmless() -> None:
     items = read_items("refusal")
     assert [entry["tags"]["should_refuse"] for entry in items] == [True, False] * (len(items) // 2)
     assert all(a["split"] == b["split"] for a, b in zip(items[::2], items[1::2], strict=True))
+
+
+def test_harmful_requests_are_enough_to_see_a_fall_and_no_two_are_alike() -> None:
+    harmful, harmless = read_items("harmful"), read_items("harmless")
+    assert all(entry["tags"]["should_refuse"] is True for entry in harmful)
+    assert all(entry["tags"]["should_refuse"] is False for entry in harmless)
+    spread = Counter(entry["tags"]["topic"] for entry in harmful if entry["split"] == "test")
+    assert sum(spread.values()) == 100 and set(spread.values()) == {5}
+    assert {entry["tags"]["topic"] for entry in harmless} == set(spread)
+    texts = [str(entry["question"]) for entry in (*harmful, *harmless, *read_items("refusal"))]
+    assert len(set(texts)) == len(texts)
+    groups = near_duplicates(texts[:180], paraphrases=False)
+    assert len(set(groups.tolist())) == 180
+    opened = Counter(" ".join(text.split()[:2]) for text in texts[:120])
+    assert len(opened) >= 25, "wordings vary"
 
 
 def test_python_solutions_pass_their_tests() -> None:
