@@ -95,7 +95,7 @@ def run_loop(plan: LoopPlan, ledger: Ledger, *, progress: Progress | None = None
             result.stopped = f"the budget of {plan.minutes:g} minutes is used up"
             break
         run_id = _evaluate(plan, ledger, result.best, progress)
-        found = _slices(plan, ledger, run_id, result.best)
+        found = _slices(plan, ledger, run_id, result.best, progress)
         result.slices_left = tuple(found["slice"])
         open_ones = [row for row in _rows(found) if (result.best.label, row["slice"]) not in tried]
         chosen = _choose(ledger, open_ones)
@@ -141,13 +141,13 @@ def _evaluate(plan: LoopPlan, ledger: Ledger, model: ModelPlan, progress: Progre
     return done.run_id
 
 
-def _slices(plan: LoopPlan, ledger: Ledger, run_id: int, model: ModelPlan) -> pd.DataFrame:
+def _slices(plan: LoopPlan, ledger: Ledger, run_id: int, model: ModelPlan, progress: Progress | None) -> pd.DataFrame:
     """The model's failing slices that were confirmed on the held-out half, with `rate`, the share that fails there."""
     from evalkit.slices.discover import SliceSettings, discover
     from evalkit.store import frames_training
 
     [model_id] = ledger.add_models([load_model(model).settings])
-    discover(ledger, run_id, model_id, settings=SliceSettings(q=plan.slices.q_value), seed=plan.seed)
+    discover(ledger, run_id, model_id, settings=SliceSettings(q=plan.slices.q_value), seed=plan.seed, progress=progress)
     found = frames_training.slices(ledger)
     mine = (found["run_id"] == run_id) & (found["model_id"] == model_id)
     large = (found["support"] >= plan.slices.min_support) & (found["q_value"] <= plan.slices.q_value)
