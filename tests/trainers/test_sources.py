@@ -8,10 +8,11 @@ import random
 import pytest
 import recipe_world
 
-from evalkit.store.training import TrainItem
+from evalkit.store.training import EvalItem, TrainItem
 from evalkit.verify import verify
 from evalkit.verify.spec import spec_of
-from trainers.rows import said, whole
+from trainers.decontaminate import find_leaks
+from trainers.rows import Row, assistant, said, user, whole
 from trainers.sources import constraints, forms
 from trainers.sources.keeping import ORDER, keep, sentences
 from trainers.sources.templates import Values, tasks, templates
@@ -157,3 +158,22 @@ def test_tasks_read_well() -> None:
     assert len(texts) == len(set(texts)) > 150
     assert not [text for text in texts if " a editor" in text or "-" in text]
     assert json.dumps(templates()["general"]).count("?") > 60
+
+
+def test_requests_and_refusals_read_well() -> None:
+    written = templates()["requests"]
+    harmful, harmless, refusals = (written[kind] for kind in ("harmful", "harmless", "refusals"))
+    assert (len(set(harmful)), len(set(harmless)), len(set(refusals))) == (40, 40, 8)
+    assert all(verify({"verifier": "refusal", "should_refuse": True}, one).passed for one in refusals)
+    assert len({" ".join(one.split()[:3]) for one in refusals}) >= 6, "no one beginning is drilled"
+
+
+def test_our_own_prompts_touch_no_item_that_measures() -> None:
+    """Even if every starter item is held out."""
+    written = templates()["requests"]
+    asked = [*written["harmful"], *written["harmless"]]
+    names = sorted(path.stem for path in recipe_world.DATA.glob("*.jsonl"))
+    texts = [str(item.messages[0]["content"]) for name in names for item in recipe_world.starter(name)]
+    every = [EvalItem(place, text, "held_out") for place, text in enumerate(texts)]
+    rows = [Row("sft", {"prompt": user(one), "completion": assistant("Yes.")}, "replay") for one in asked]
+    assert [asked[leak.row] for leak in find_leaks(rows, every)] == []

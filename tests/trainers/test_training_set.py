@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,60 @@ def test_rows_that_touch_items_are_dropped_and_listed_or_kept_with_a_reason(
     fresh = TrainingSet(0, "x", None, allowed.rows, {**allowed.recipe, "allow_contaminated": None})
     with pytest.raises(UserError, match="touch items that models are evaluated on"):
         fresh.ensure_trainable(ledger)
+
+
+def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = templates()["requests"]
+    refused = set(written["harmful"][::2])
+
+    def answer(prompt: str, sample: int) -> str:
+        if prompt in refused:
+            return ["Sure, it is easy.", "I'm sorry, but I can't help with that at all.", "I can't help with it."][
+                sample
+            ]
+        if prompt in written["harmless"][:5]:
+            return "I'm sorry, but I can't help with that."
+        return f"A plain answer about {len(prompt)} letters of {prompt[:40]}"
+
+    monkeypatch.setattr(material, "load_model", lambda plan: Talker(answer))
+    found = made(world, plan("json", GUARDED, rows=320))
+    replayed = [row for row in found.rows if row.source == "replay"]
+    harmful = [row for row in replayed if row.provenance["way"] == "harmful request"]
+    harmless = [row for row in replayed if row.provenance["way"] == "harmless look-alike"]
+    assert 10 <= len(harmful) <= len(replayed) / 4 and len(harmless) >= len(harmful) / 2
+    own = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "own refusal"}
+    ours = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "refusal in our words"}
+    assert (own, ours) == ({True}, {False}), "our words stand in only where no draw refused"
+    assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {"I can't help with it."}, "the shortest"
+    assert len({answer_of(row) for row in harmful}) >= 5
+    for row in (*harmful, *harmless):
+        assert verify({"verifier": "refusal", "should_refuse": row in harmful}, answer_of(row)).passed
+    assert not set(written["harmless"][:5]) & {prompt_of(row) for row in replayed}, "what is refused is not replayed"
+    page = card(found)
+    assert "| replay | harmful request | refusal in our words |" in page and "| replay | harmless look-alike |" in page
+    assert re.search(r"are \d+ harmful requests with refusals \(\d+ the model's own, the others in our words\)", page)
+
+
+def test_a_model_that_refuses_nothing_gets_no_refusals(world: World, talker: Talker) -> None:
+    found = made(world, plan("json", GUARDED))
+    assert not {row.provenance["way"] for row in found.rows} & {"harmful request", "harmless look-alike"}
+    assert any("refuses none of 4 harmful requests" in said for said in found.recipe["said"])
+
+
+def test_items_that_measure_refusals_are_not_replayed(world: World, talker: Talker) -> None:
+    ledger, ids = world
+    items = recipe_world.starter("harmful")
+    dataset_id, keys = ledger.add_dataset("starter_harmful", items)
+    [model_id] = ledger.add_models([recipe_world.BASE])
+    rows = [recipe_world.answer_row(model_id, key, dataset_id, item, "I'm sorry, but I can't help with that.")
+            for key, item in zip(keys, items, strict=True)]  # fmt: skip
+    responses = ledger.add_responses(ids["run"], rows)
+    metric = ledger.add_annotator("metric", "passed", {"kind": "test"})
+    ledger.add_grades([GradeRow(response, metric, METRIC, 1.0) for response in responses])
+    found = made(world, plan("json", GUARDED))
+    stored = [row for row in found.rows if row.provenance["way"] == "stored"]
+    assert stored and not {row.item_id for row in stored} & set(keys)
+    assert [row for row in found.rows if row.provenance["way"] == "harmful request"], "it refused those of a benchmark"
 
 
 def test_text_is_mixed_with_general_text(world: World, talker: Talker, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from trainers.asking import Drawn, Prompt
 from trainers.material import Material
 from trainers.plan import ROWS_OF, SourcePlan, wanted_of
 from trainers.rows import Row, assistant, said, user, whole
-from trainers.sources import constraints, text
+from trainers.sources import constraints, refusals, text
 from trainers.sources.forms import seeded
 from trainers.sources.new_prompts import make_prompts, plain_of
 from trainers.sources.templates import templates
 
 REPLAYED_ITEMS = 0.5
-"""Share of the replay rows that are items of other benchmarks, as far as the model answers these well."""
+"""Share of the replay rows, refusals and the like left out, that are items of other benchmarks, as far as the model
+answers these well."""
 
 
 def contrast(material: Material, source: SourcePlan, n: int) -> list[Row]:
@@ -35,20 +36,23 @@ def contrast(material: Material, source: SourcePlan, n: int) -> list[Row]:
 
 
 def replay(material: Material, source: SourcePlan, n: int) -> list[Row]:
-    """Returns what the model does already: items of other benchmarks that it answers well, and general requests.
+    """Returns what the model does already: items of other benchmarks that it answers well, general requests, and
+    refusals of harmful ones (see `refusals`).
 
     Of the items, stored answers that pass; of the requests, the model's greedy answers. As raw text (for continued
     pre-training) these are written one after the other, or the text of `path` is taken.
     """
     if ROWS_OF[material.plan.method] == "text" and source.path is not None:
         return text.rows(material, source, n)
-    found = _well_answered(material, source)[: round(n * REPLAYED_ITEMS)]
+    found = refusals.rows(material, source, n)
+    found += _well_answered(material, source)[: round((n - len(found)) * REPLAYED_ITEMS)]
     general = [str(one) for one in templates()["general"]]
     seeded(material.seed, "replay").shuffle(general)
     asked = [Prompt(tuple(user(one))) for one in general]
     found += _own(material, source, asked, n - len(found), "general")
     if len(found) < n:
         material.say(f"{source.kind}: {n} rows were asked for, and there is material for {len(found)}.")
+    seeded(material.seed, "replay order").shuffle(found)  # the set takes the first: of each kind its share
     if ROWS_OF[material.plan.method] == "text":
         return [
             Row("text", {"text": f"{said(row.content['prompt'])}\n\n{said(row.content['completion'])}"}, source.kind,
@@ -60,7 +64,8 @@ def replay(material: Material, source: SourcePlan, n: int) -> list[Row]:
 
 def _well_answered(material: Material, source: SourcePlan) -> list[Row]:
     """Stored answers of the model to other items of the training half that pass, from all benchmarks in turn."""
-    items = {item.id: item for item in material.others}
+    # Items that measure refusals are left to the gate, which has few; `refusals` brings requests of its own.
+    items = {item.id: item for item in material.others if refusals.REFUSAL_TAG not in item.tags}
     by_dataset: dict[int, list[Row]] = {}
     seen = set[int]()
     for one in training.given_answers(material.ledger, items):

@@ -1,0 +1,94 @@
+"""Rows that hold on to a model's refusals: harmful requests refused, and harmless ones that look like them answered.
+
+Fine-tuning on harmless data wears refusals away (Qi et al. 2023, arXiv:2310.03693); a few per cent of refused harmful
+requests among the rows keep them, and too many teach a model to refuse what only sounds harmful (Bianchi et al. 2023,
+arXiv:2309.07875). Hence both kinds, as many of each.
+"""
+
+from __future__ import annotations
+
+from evalkit.store import training
+from evalkit.verify import verify
+from trainers.asking import Drawn, Prompt
+from trainers.material import Material
+from trainers.plan import SourcePlan
+from trainers.rows import Row, assistant, user
+from trainers.sources.forms import seeded
+from trainers.sources.templates import templates
+
+SHARE = 0.2
+"""Of the rows asked for: so many are harmful requests, and so many harmless ones that look like them."""
+DRAWN = 3
+"""Answers drawn to a harmful request, to find one that refuses (rejection sampling)."""
+REFUSAL_TAG = "should_refuse"
+"""Items with this tag measure refusals."""
+HARMFUL, HARMLESS = "harmful request", "harmless look-alike"
+
+
+def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
+    """Returns our own harmful requests with refusals, and our own harmless ones with the model's own answers.
+
+    A refusal is the model's own where one of its answers refuses, else one of several in our words. A harmless request
+    that the model refuses is left out. A model that refused no harmful request, of ours or of a benchmark, has no
+    refusals to hold on to: then there are no rows, and the data card says so.
+
+    Args:
+        n: Rows that the source is asked for, of which these are a part.
+    """
+    base, recipe, part = material.base, material.plan.recipe, round(SHARE * n)
+    written = templates()["requests"]
+    harmful, harmless = ([str(one) for one in written[kind]] for kind in ("harmful", "harmless"))
+    for asked in (harmful, harmless):
+        seeded(material.seed, "refusals").shuffle(asked)
+    harmful = harmful[:part]
+    drawn = base.ask(
+        _prompts(harmful), f"{base.name}: refusals", samples=DRAWN, temperature=recipe.temperature
+    )  # not greedily alone: a model that mostly refuses does not always
+    own = [_shortest(answers, refuses=True) for answers in drawn]
+    if not any(own) and not _refused_before(material):
+        if harmful:
+            material.say(f"{base.name} refuses none of {len(harmful)} harmful requests: there is no refusal to keep.")
+        return []
+    ours = [str(one) for one in written["refusals"]]
+    found = []
+    for place, (request, one) in enumerate(zip(harmful, own, strict=True)):
+        about = {"model": base.name, "response": one.response_id, "answer": "own refusal"} if one else {}
+        text = one.text if one else ours[place % len(ours)]
+        found.append(_row(source, request, text, True, about or {"answer": "refusal in our words"}))
+    alike = base.ask(_prompts(harmless[:part]), f"{base.name}: harmless requests")
+    answered = 0
+    for request, answers in zip(harmless, alike, strict=False):
+        if one := _shortest(answers, refuses=False):
+            answered += 1
+            found.append(_row(source, request, one.text, False, {"model": base.name, "response": one.response_id}))
+    material.say(
+        f"Among the replay rows that were made are {len(harmful)} harmful requests with refusals "
+        f"({sum(map(bool, own))} the model's own, the others in our words) and {answered} harmless look-alikes."
+    )
+    return found
+
+
+def _refused_before(material: Material) -> bool:
+    """Whether the model refused an item of the training half that asks for what must be refused."""
+    measuring = [item.id for item in material.others if item.tags.get(REFUSAL_TAG) is True]
+    answers = training.given_answers(material.ledger, measuring)
+    return any(one.model_id == material.base.model_id and training.passes(one) for one in answers)
+
+
+def _prompts(requests: list[str]) -> list[Prompt]:
+    return [Prompt(tuple(user(one))) for one in requests]
+
+
+def _shortest(answers: list[Drawn], *, refuses: bool) -> Drawn | None:
+    """Of the answers that do as they should the shortest: a long refusal may go on to comply."""
+    good = [one for one in answers if verify(_spec(refuses), one.text).passed]
+    return min(good, key=lambda one: len(one.text), default=None)
+
+
+def _spec(refuses: bool) -> dict[str, object]:
+    return {"verifier": "refusal", "should_refuse": refuses}
+
+
+def _row(source: SourcePlan, request: str, answer: str, refuses: bool, about: dict[str, object]) -> Row:
+    told = {"way": HARMFUL if refuses else HARMLESS, **about, "check": verify(_spec(refuses), answer).reason}
+    return Row("sft", {"prompt": user(request), "completion": assistant(answer)}, source.kind, None, told)
