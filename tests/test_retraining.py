@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import typer
 import yaml
 
 from evalkit.plan import Plan
@@ -115,6 +116,18 @@ def test_a_retrain_is_gated_and_done_once(world: tuple[Path, dict[str, Any]]) ->
     assert again.returncode == 100
     assert counts(world[1]["store"]) == before
     assert before["training_run"] == before["gate"] == before["model_parent"] == 1
+
+
+def test_warnings_of_the_training_come_again_with_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    from evalkit.commands.retrain import _conclude
+
+    row, said = {"model": "child", "folder": "models/child", "decision": "trained"}, "Step 12: it overfits."
+    for as_json in (False, True):
+        with pytest.raises(typer.Exit):
+            _conclude(row, None, as_json, (said,))
+    out = capsys.readouterr().out
+    assert out.startswith("Note: Step 12: it overfits.\nTrained: models/child.")
+    assert json.loads(out[out.index("{") :])["warnings"] == [said]
 
 
 def test_the_decision_can_be_left_to_a_person(world: tuple[Path, dict[str, Any]]) -> None:

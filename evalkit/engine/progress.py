@@ -133,11 +133,11 @@ class RichProgress:
 
     def say(self, message: str) -> None:
         """Prints a sentence above the bars."""
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Prints a warning above the bars."""
-        self._console.print(f"Warning: {message}", style="yellow", markup=False, highlight=False)
+        self._console.print(f"Warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, handle: int) -> None:
         """Ends a bar; the last one open frees the terminal."""
@@ -154,7 +154,7 @@ class RichProgress:
         left, done = state["total"] - state["done"], state["done"] - state["before"]
         rest = f", about {seconds / done * left:.0f} s left" if left and done and not ended else ""
         text = f"{state['label']}: {state['done']}/{state['total']} in {seconds:.1f} s{rest} {_note(state)}".rstrip()
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _note(state: dict[str, Any]) -> str:

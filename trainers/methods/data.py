@@ -86,13 +86,18 @@ def answer_pair(tokenizer: Any, prompt: Messages, answers: Mapping[str, Messages
 
 
 def table(
-    job: Job, rows: Sequence[Row], make: Callable[[Row], dict[str, Any]], length: Callable[[dict[str, Any]], int]
+    job: Job,
+    rows: Sequence[Row],
+    make: Callable[[Row], dict[str, Any]],
+    length: Callable[[dict[str, Any]], int],
+    called: str = "rows",
 ) -> Any:
     """Makes a dataset; rows longer than `max_length` are left out and counted, never cut or dropped in silence.
 
     Args:
         make: A row's columns.
         length: Tokens of the longest sequence that a row's columns hold.
+        called: What the warning calls them.
 
     Raises:
         UserError: No row is left.
@@ -107,13 +112,13 @@ def table(
     dropped = len(made) - len(kept)
     if made and not kept:
         raise UserError(
-            f"all {len(made)} rows are longer than max_length={limit} tokens (the shortest has {min(lengths)}); "
+            f"all {len(made)} {called} are longer than max_length={limit} tokens (the shortest has {min(lengths)}); "
             "raise max_length"
         )
     if dropped:
         job.recorder.warn(
-            f"{dropped} of {len(made)} rows are longer than max_length={limit} tokens and are left out; raise "
-            "max_length to train on them."
+            f"{dropped} of {len(made)} {called} are longer than max_length={limit} tokens and are left out; raise "
+            "max_length to keep them."
         )
     return datasets.Dataset.from_list(kept)
 
@@ -122,8 +127,8 @@ def train_and_validation(
     job: Job, make: Callable[[Row], dict[str, Any]], length: Callable[[dict[str, Any]], int]
 ) -> dict[str, Any]:
     """Returns `train_dataset` and `eval_dataset` (None without validation rows)."""
-    train = table(job, job.rows, make, length)
+    held = job.validation
     return {
-        "train_dataset": train,
-        "eval_dataset": table(job, job.validation, make, length) if job.validation else None,
+        "train_dataset": table(job, job.rows, make, length),
+        "eval_dataset": table(job, held, make, length, "validation rows") if held else None,
     }
