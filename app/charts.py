@@ -55,6 +55,7 @@ def interval_chart(
     value_format: str = ".0f",
     series: str | None = None,
     reference: float | None = None,
+    domain: tuple[float, float] | None = None,
     tooltip: Sequence[str] = (),
     description: str | None = None,
 ) -> Chart:
@@ -68,6 +69,7 @@ def interval_chart(
         value_title, value_format: Of the axis; the format is d3's.
         series: Column that gives the colour; dots of one label then stand beside each other.
         reference: A value to draw a line at.
+        domain: Ends of the axis; by default those of what is drawn.
         tooltip: Further columns to show under the pointer.
         description: For screen readers; by default the title and who is first.
     """
@@ -83,7 +85,7 @@ def interval_chart(
     x = alt.X(
         f"{_field(value)}:Q",
         title=value_title or None,
-        scale=alt.Scale(zero=False),
+        scale=alt.Scale(zero=False) if domain is None else alt.Scale(domain=list(domain)),
         axis=alt.Axis(format=value_format, tickCount=TICKS, labelFlush=False),
     )
     told = [
@@ -281,8 +283,8 @@ def curve(
     diagonal: bool = False,
     points: bool = False,
     log: bool = False,
-    x_format: str = "~g",
-    y_format: str = "~g",
+    x_format: str = ",~f",
+    y_format: str = ",~f",
     tooltip: Sequence[str] = (),
     description: str | None = None,
 ) -> Chart:

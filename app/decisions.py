@@ -134,12 +134,20 @@ def _slices() -> Iterator[Decision]:
 
 def _gates() -> Iterator[Decision]:
     from evalkit.store.reading import model_names
-    from evalkit.store.schema import Gate, TrainingRun
+    from evalkit.store.schema import Gate, ModelParent, TrainingRun
     from evalkit.store.write_training import WAITING
 
     tested = sa.select(Gate.candidate_id)
+    # Where a model was merged, the merge is tested; a reward model is no contestant.
+    merged = sa.select(ModelParent.parent_id).where(
+        ModelParent.relation == "merged_from", ModelParent.model_id.in_(tested)
+    )
     untested = sa.select(TrainingRun.model_id).where(
-        TrainingRun.model_id.is_not(None), TrainingRun.status == "done", TrainingRun.model_id.not_in(tested)
+        TrainingRun.model_id.is_not(None),
+        TrainingRun.status == "done",
+        TrainingRun.method != "reward",
+        TrainingRun.model_id.not_in(tested),
+        TrainingRun.model_id.not_in(merged),
     )
     with reads.ledger().engine.connect() as connection:
         names = model_names(connection)

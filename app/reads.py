@@ -43,21 +43,24 @@ def ledger() -> Ledger:
 
 @st.cache_data(ttl=FRESH, show_spinner=False)
 def state() -> State:
-    """Returns what changes whenever votes, answers, scores or members do."""
+    """Returns what changes whenever votes, answers, scores, members or decisions do."""
     import sqlalchemy as sa
 
-    from evalkit.store.schema import Annotator, Dataset, Gate, Grade, Model, Run, RunCell, Score, Slice, Tally, Verdict
+    from evalkit.store import schema
     from evalkit.store.schema_app import Member
+    from evalkit.store.write_training import WAITING
 
-    total, newest = sa.func.sum, sa.func.max
+    total, newest, count = sa.func.sum, sa.func.max, sa.func.count
+    tables = (schema.Verdict, schema.Grade, schema.Annotator, schema.Model, schema.Dataset, schema.Slice, schema.Gate)
     queries = (
-        sa.select(total(Tally.wins_a), total(Tally.wins_b), total(Tally.ties), total(Tally.both_bad)),
-        sa.select(total(Tally.errors)),
-        sa.select(total(RunCell.n), total(RunCell.errors)),
-        sa.select(sa.func.count(), total(Score.value)),
-        sa.select(newest(Run.id), newest(Run.finished_at)),
-        sa.select(newest(Member.set_aside_at), sa.func.count(Member.set_aside_at)),
-        *(sa.select(newest(table.id)) for table in (Verdict, Grade, Annotator, Model, Dataset, Slice, Gate)),
+        sa.select(*(total(getattr(schema.Tally, name)) for name in ("wins_a", "wins_b", "ties", "both_bad", "errors"))),
+        sa.select(total(schema.RunCell.n), total(schema.RunCell.errors)),
+        sa.select(count(), total(schema.Score.value)),
+        sa.select(newest(schema.Run.id), newest(schema.Run.finished_at)),
+        sa.select(count(), newest(schema.TrainingRun.finished_at)).select_from(schema.TrainingRun),
+        sa.select(count()).where(schema.Gate.decision == WAITING),
+        sa.select(newest(Member.set_aside_at), count(Member.set_aside_at)),
+        *(sa.select(newest(table.id)) for table in tables),
     )
     with ledger().engine.connect() as connection:
         return tuple(value for query in queries for value in connection.execute(query).one())

@@ -10,6 +10,7 @@ import streamlit as st
 from app import reads
 from app.reads import FRESH, calmly, ledger
 from app.reads_calm import State
+from trainers.plan import TRAINABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LIVE = "1s"
 """So old may the curves of a training run be while it runs."""
+RETRAINS = ("retrain", "loop")
+"""Kinds of jobs that train models."""
 
 
 @st.cache_data(ttl=FRESH, show_spinner=False)
@@ -60,10 +63,16 @@ def slice_answers(slice_id: int, limit: int | None = 50) -> pd.DataFrame:
 
 @st.cache_data(ttl=FRESH, max_entries=32, show_spinner=False)
 def slice_material(slice_id: int) -> dict[str, int]:
-    """Counts what there is to train on (see `evalkit.store.frames_training.slice_material`)."""
-    from evalkit.store import frames_training
+    """Counts what there is to train on (see `evalkit.store.frames_training.slice_material`).
 
-    return frames_training.slice_material(ledger(), slice_id)
+    Returns:
+        Also templates: items that prompts like them can be made of.
+    """
+    from evalkit.store import frames_training
+    from trainers.training_set import yield_of
+
+    found = frames_training.slice_material(ledger(), slice_id)
+    return {**found, "templates": round(yield_of(ledger(), slice_id) * found["items"])}
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,16 @@ def by_tag(run_id: int) -> Tagged:
     return calmly(_by_tag, run_id)
 
 
-@st.cache_data(ttl=FRESH, show_spinner=False)
+@st.cache_data(ttl=LIVE, show_spinner=False)
+def open_jobs() -> pd.DataFrame:
+    """Lists the jobs that retrain, and wait or run (see `evalkit.store.frames_app.jobs`)."""
+    from evalkit.store import frames_app
+
+    jobs = frames_app.jobs(ledger(), status=("queued", "running"))
+    return jobs[jobs["kind"].isin(RETRAINS)]
+
+
+@st.cache_data(ttl=LIVE, show_spinner=False)
 def training_runs() -> pd.DataFrame:
     """Lists training runs, newest first (see `evalkit.store.frames_training.training_runs`)."""
     from evalkit.store import frames_training
@@ -171,6 +189,40 @@ def models() -> pd.DataFrame:
     from evalkit.store import frames
 
     return frames.models(ledger())
+
+
+@st.cache_data(ttl=FRESH, max_entries=16, show_spinner=False)
+def bases(run_id: int, model_id: int | None) -> tuple[dict[str, str | dict[str, Any]], str | None]:
+    """Lists the models that can be trained, as a plan has them: the local ones of a run.
+
+    The ledger knows a folder by its content, so only the run's plan says where it lies, and how the model was asked.
+
+    Returns:
+        By name; and the name of one of them, if it is there.
+    """
+    known = models()
+    names, hashes = known.set_index("model_id")["model"], known.set_index("hash")["model"]
+    plan = ledger().run_plan(run_id)
+    told = plan.get("resolved", {}).get("models", [])
+    found: dict[str, str | dict[str, Any]] = {}
+    for place, one in enumerate(plan.get("models", [])):
+        if one["model"].partition("/")[0] in TRAINABLE:
+            name = hashes.get(told[place]) if place < len(told) else None
+            found[str(name or one.get("name") or one["model"])] = dict(one)
+    return found, names.get(model_id)
+
+
+def follow(key: str, ids: list[int]) -> None:
+    """Has a select box choose what came since the page was drawn last: who started it wants to see it.
+
+    Args:
+        key: Of the box, which is drawn after this.
+        ids: Its options, in any order.
+    """
+    newest = max(ids)
+    if st.session_state.get(f"newest-{key}", newest) < newest:
+        st.session_state[key] = newest
+    st.session_state[f"newest-{key}"] = newest
 
 
 def model_table() -> pd.DataFrame:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,20 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Returns a function that makes the folder of a random two-layer Llama with a byte-level BPE tokenizer.
 
-    Its weights are spread so wide that no two tokens tie, however the rows are batched.
+    By default its weights are spread so wide that no two tokens tie, however the rows are batched; one that is to learn
+    needs them close together, and words of what it reads (`corpus`) among its tokens.
     """
 
     def make(
-        name: str = "tiny", *, seed: int = 0, eos: str = "<|im_end|>", context: int = 256, pad: bool = True
+        name: str = "tiny",
+        *,
+        seed: int = 0,
+        eos: str = "<|im_end|>",
+        context: int = 256,
+        pad: bool = True,
+        corpus: Sequence[str] = CORPUS,
+        tokens: int = 360,
+        spread: float = 0.4,
     ) -> Path:
         import torch
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,12 +84,12 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=360,
+            vocab_size=tokens,
             special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(CORPUS, trainer)
+        tokenizer.train_from_iterator(corpus, trainer)
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token=eos, pad_token="<pad>" if pad else None
         )
@@ -95,7 +104,7 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=context,
-            initializer_range=0.4,
+            initializer_range=spread,
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,
@@ -119,8 +128,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     Its source is a copy: runs are told apart by the digest of the code, which an edit during the tests would change.
     """
     source = tmp_path_factory.mktemp("source")
-    for room in ("evalkit", "benchmarks", "judges"):
-        shutil.copytree(ROOT / room, source / room)
+    for room in ("evalkit", "benchmarks", "judges", "trainers", "app"):
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "HF_"))}
     return {
         **kept,

@@ -63,8 +63,11 @@ else:
         near = {chosen, *edges.loc[edges["model_id"] == chosen, "parent_id"]}
         near |= set(edges.loc[edges["parent_id"].isin(near), "model_id"])
         edges = edges[edges["model_id"].isin(near) & edges["parent_id"].isin(near)]
-    parents = ", ".join(dict.fromkeys(edges["parent"]))
-    st.mermaid_chart(tree(edges, table), alt=f"{edges['model_id'].nunique()} models made from {parents}")
+    made = table[table["model_id"].isin(edges["model_id"])]
+    said = [
+        f"{row['model']} {row['made']}" + (f", gate {row['gate']}" * bool(row["gate"])) for _, row in made.iterrows()
+    ]
+    st.mermaid_chart(tree(edges, table), alt="; ".join(said))
 
 st.subheader("All models", anchor=False)
 number = st.column_config.NumberColumn
@@ -72,6 +75,8 @@ listed = table.sort_values(["rating", "score"], ascending=False)
 order = ["model", "made", "gate", "rating", "lower", "upper", "votes", "score", "score_lower", "score_upper",
          "benchmarks", "provider", "created_at"]  # fmt: skip
 order = [name for name in order if name not in ("made", "gate") or listed[name].ne("").any()]
+if listed["rating"].isna().all():
+    order = [name for name in order if name not in ("rating", "lower", "upper", "votes")]
 st.dataframe(
     listed,
     hide_index=True,
@@ -96,5 +101,5 @@ st.dataframe(
 )
 tables.download(listed[order], "models", key="get-models")
 usual = reads.voters().usual if reads.criteria() else ()
-judges = f"votes of {', '.join(usual[:3])}{', …' * (len(usual) > 3)}" if usual else "no votes yet"
-st.caption(tables.plain(f"Ratings from the {judges}; intervals are 95%. The Leaderboard page has the details."))
+votes = f"Ratings are from the votes of {', '.join(usual[:3])}{', …' * (len(usual) > 3)}. " if usual else ""
+st.caption(tables.plain(f"{votes}Intervals are 95%. The Leaderboard page has the details."))

@@ -50,7 +50,7 @@ def chart(table: pd.DataFrame, title: str, *, several: bool) -> None:
     charts.show(
         charts.interval_chart(
             shown, "name", "rate", "lower", "upper", title=title + cut, value_title="failure rate", value_format=".0%",
-            tooltip=["elsewhere", "answers"],
+            domain=(0.0, 1.0), tooltip=["elsewhere", "answers"],
         )
     )  # fmt: skip
 

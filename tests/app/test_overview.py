@@ -58,6 +58,20 @@ def test_models_before_the_gate(change: str, told: str, tmp_path: Path, monkeypa
     assert "1 slice fails more often" in shown
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM gate WHERE id = 1", "UPDATE training_run SET method = 'reward'"])
+def test_models_that_no_gate_has_to_test(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose merge with its parent was tested in its stead, and a reward model."""
+    path = tmp_path / "l.db"
+    ledger, run = sample_ledger.make(path, items=3)
+    training_world.fill(ledger, run)
+    with ledger.write() as connection:
+        if "reward" in change:
+            connection.exec_driver_sql("DELETE FROM gate")
+        connection.exec_driver_sql(change)
+    ledger.close()
+    assert "Gate missing" not in said(page("overview", path, monkeypatch))
+
+
 def test_a_running_run_shows_its_progress(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "l.db"
     shutil.copy(filled, path)

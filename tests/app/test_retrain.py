@@ -10,13 +10,16 @@ import pytest
 pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
 
 import sample_ledger
+import sqlalchemy as sa
 import streamlit as st
 import training_world
 from pydantic import ValidationError
 from streamlit.testing.v1 import AppTest
 
 from evalkit.errors import UserError
-from evalkit.store import Ledger, frames_training
+from evalkit.models.base import ModelSettings
+from evalkit.store import Ledger, frames_app, frames_training
+from evalkit.store.schema import Slice
 from evalkit.store.write_training import decide_gate
 from evalkit.yaml_file import read_yaml
 from trainers.plan import FITS, RECIPES, RetrainPlan, to_yaml
@@ -81,6 +84,55 @@ def test_the_form_makes_a_plan_that_can_be_read(world: World, tmp_path: Path) ->
     pairs = frames_training.slice_material(ledger, ids["slice"])
     assert found["In the ledger"].iloc[0].startswith(f"{pairs['preferences']:,} verdicts")
     assert pairs["preferences"] > 0
+
+
+def test_a_model_of_the_run_is_trained_as_it_was_asked(world: World, tmp_path: Path) -> None:
+    """The ledger knows a folder by its content alone: where it lies, and its settings, are in the run's plan."""
+    ledger, ids = world
+    run_id = ledger.start_run(
+        "of folders",
+        {
+            "models": [
+                {"model": "hf/models/one", "name": "one", "sampling": {"max_tokens": 12}},
+                {"model": "openai/gpt-5", "name": "far"},
+            ],
+            "resolved": {"models": ["0" * 64]},
+        },
+        seed=0,
+        environment={},
+    )
+    with ledger.write() as connection:
+        connection.execute(sa.update(Slice).where(Slice.id == ids["slice"]).values(run_id=run_id))
+    page = opened(slice_id=str(ids["slice"]))
+    assert page.selectbox(key="base").options == ["one"], "a model behind an endpoint cannot be trained"
+    base = plan_of(page, tmp_path).base
+    assert (base.model, base.name, base.sampling.max_tokens) == ("hf/models/one", "one", 12)
+
+
+def test_the_new_model_has_a_name_of_its_own_and_the_plan_its_settings(world: World, tmp_path: Path) -> None:
+    ledger, ids = world
+    ledger.add_models([ModelSettings("hf", "x", label="nested-json")])
+    page = opened(slice_id=str(ids["slice"]))
+    assert plan_of(page, tmp_path).name == "nested-json-2"
+    assert plan_of(page, tmp_path).settings == {}, "what is left at its default is TRL's to say"
+    page.text_input(key="name-nested-json-2").set_value("mine").run()
+    page.number_input(key="epochs").set_value(3.0).run()
+    page.number_input(key="rate").set_value(0.001).run()
+    plan = plan_of(page, tmp_path)
+    assert (plan.name, plan.settings) == ("mine", {"num_train_epochs": 3.0, "learning_rate": 0.001})
+
+
+def test_a_plan_is_started_as_a_job(world: World) -> None:
+    ledger, ids = world
+    page = opened(slice_id=str(ids["slice"]))
+    page.button(key="start").click().run()
+    assert not page.exception
+    assert page.session_state["view"] == "Training"
+    assert "waits for a worker" in text(page)
+    assert "evalkit worker --store" in text(page)
+    [job] = frames_app.jobs(ledger).to_dict("records")
+    assert (job["kind"], job["name"], job["status"]) == ("retrain", "nested-json", "queued")
+    assert job["spec"]["text"].startswith("name: nested-json\n")
 
 
 def test_what_is_missing_is_said_in_a_sentence(world: World) -> None:

@@ -12,6 +12,11 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 SECONDS = 180
 """How long to wait for anything: CI's machines are slow, and what comes sooner is not waited for."""
+START = "overview"
+TALL = 3000
+"""Pixels; of a longer page the rest is left out of its screenshot."""
+FRESH = "!document.querySelector('[data-stale=true]')"
+"""Nothing on the page is pale, as what is being drawn anew is."""
 
 
 @dataclass
@@ -59,3 +64,32 @@ def settle(page: Page) -> None:
     expect(page.locator("h1").first).to_be_visible(timeout=SECONDS * 1000)
     expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=SECONDS * 1000)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=SECONDS * 1000)
+
+
+def go(page: Page, name: str) -> None:
+    """Opens a page as people do, by the menu."""
+    path = "/" if name == START else f"/{name}"
+    link = page.locator(f'[data-testid="stSidebarNavLink"][href$="{path}"]').first
+    link.click()
+    page.wait_for_url(lambda url: url.split("?")[0].endswith(path))
+    settle(page)
+
+
+def picture(page: Page, folder: Path, name: str, mode: str) -> None:
+    """Keeps the page as it looks, as long as it is."""
+    size: Any = page.viewport_size
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), TALL)})
+    page.wait_for_timeout(400)  # charts are drawn anew
+    page.wait_for_function(FRESH)
+    page.screenshot(path=folder / f"{name}-{mode}.png")
+    page.set_viewport_size(size)
+
+
+def check(page: Page, app: App) -> None:
+    """Asserts that the page said nothing of a failure, neither to its reader nor to the console."""
+    shown = page.locator('[data-testid="stException"]')
+    assert shown.count() == 0, shown.first.inner_text()
+    said, app.said[:] = list(app.said), []
+    assert not said
+    assert page.locator("h1").count() == 1

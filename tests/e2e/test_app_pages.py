@@ -10,20 +10,15 @@ import pytest
 
 pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
 
-from app_browser import App, settle
+from app_browser import App, check, go, picture, settle
 from app_pages_ledger import empty_ledger
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
 
 PAGES = sorted(p.stem for p in (Path(__file__).resolve().parents[2] / "app" / "app_pages").glob("*.py"))
-START = "overview"
 LAPTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-TALL = 3000
-"""Pixels; of a longer page the rest is left out of its screenshot."""
-FRESH = "!document.querySelector('[data-stale=true]')"
-"""Nothing on the page is pale, as what is being drawn anew is."""
 SERIOUS = ("serious", "critical")
 STREAMLITS: Any = {
     "exclude": [
@@ -63,26 +58,6 @@ def bare(empty: App) -> Iterator[Page]:
     page.context.close()
 
 
-def go(page: Page, name: str) -> None:
-    """Opens a page as people do, by the menu."""
-    path = "/" if name == START else f"/{name}"
-    link = page.locator(f'[data-testid="stSidebarNavLink"][href$="{path}"]').first
-    link.click()
-    page.wait_for_url(lambda url: url.split("?")[0].endswith(path))
-    settle(page)
-
-
-def picture(page: Page, folder: Path, name: str, mode: str) -> None:
-    """Keeps the page as it looks, as long as it is."""
-    size: Any = page.viewport_size
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": size["width"], "height": min(max(height, size["height"]), TALL)})
-    page.wait_for_timeout(400)  # charts are drawn anew
-    page.wait_for_function(FRESH)
-    page.screenshot(path=folder / f"{name}-{mode}.png")
-    page.set_viewport_size(size)
-
-
 def faults(page: Page, rules: list[str] | None = None) -> list[str]:
     """Returns what axe finds serious or critical, with an element that shows it.
 
@@ -103,15 +78,6 @@ def faults(page: Page, rules: list[str] | None = None) -> list[str]:
             break
         page.wait_for_timeout(1500)
     return said
-
-
-def check(page: Page, app: App) -> None:
-    """Asserts that the page said nothing of a failure, neither to its reader nor to the console."""
-    shown = page.locator('[data-testid="stException"]')
-    assert shown.count() == 0, shown.first.inner_text()
-    said, app.said[:] = list(app.said), []
-    assert not said
-    assert page.locator("h1").count() == 1
 
 
 @every_page
