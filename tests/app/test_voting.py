@@ -306,7 +306,6 @@ def test_gold_pairs_are_those_a_metric_decides(make: Callable[..., World]) -> No
     gold = [pair for pair in seen if pair.kind == "gold"]
     assert 5 <= len(gold) <= 12
     for pair in gold:
-        assert pool.gold_winner(pair.battle.models, pair.battle.place) == "model_a"
         assert pool.names[pair.battle.models[0]] == "m0"
     lefts = sum(pair.order == "ab" for pair in gold)  # all were voted left: right where m0 stood there
     assert reads.gold_votes(world.ledger) == {queue.annotator_id: (lefts, len(gold))}
