@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
-import sample_ledger
-import streamlit as st
 import training_world
+from pages import said
 from pydantic import ValidationError
 from streamlit.testing.v1 import AppTest
 
@@ -21,7 +18,7 @@ from evalkit.store import Ledger, frames_training
 from evalkit.store.write_training import decide_gate
 from evalkit.yaml_file import read_yaml
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "retrain.py")
+opened = partial(pages.opened, "retrain")
 World = tuple[Ledger, dict[str, int]]
 SIMPLE = {
     "name": "x",
@@ -32,30 +29,8 @@ SIMPLE = {
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger, run_id = sample_ledger.make(path, items=20)
-    yield ledger, training_world.fill(ledger, run_id)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger.close()
-
-
-def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
-def text(page: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info, *page.error, *page.warning])
+def world(sample: tuple[Ledger, int]) -> World:
+    return sample[0], training_world.fill(*sample)
 
 
 def plan_of(page: AppTest, folder: Path) -> RetrainPlan:
@@ -86,7 +61,7 @@ def test_the_form_makes_a_plan_that_can_be_read(world: World, tmp_path: Path) ->
 def test_what_is_missing_is_said_in_a_sentence(world: World) -> None:
     page = opened()
     page.selectbox(key="recipe").select("teacher").run()
-    assert "needs the model that answers" in text(page).replace("\\", "")
+    assert "needs the model that answers" in said(page).replace("\\", "")
     page.text_input(key="teacher").set_value("openai/gpt-5").run()
     assert not page.error
     assert "openai/gpt-5" in page.code[0].value
@@ -143,11 +118,11 @@ def test_curves_of_a_training_run(world: World) -> None:
 def test_a_person_decides_once_and_says_why(world: World) -> None:
     ledger, ids = world
     page = opened(view="Gate")
-    assert "Knowledge fell by more than its margin" in text(page)
+    assert "Knowledge fell by more than its margin" in said(page)
     assert page.dataframe[0].value["outcome"].tolist() == ["passed", "passed", "failed", "passed"]
     yes = page.button(key=f"yes-{ids['gate']}")
     yes.click().run()
-    assert "write why" in text(page)
+    assert "write why" in said(page)
     page.text_input(key=f"why-{ids['gate']}").set_value("The gain is worth it.")
     page.button(key=f"yes-{ids['gate']}").click().run()
     row = frames_training.gates(ledger).set_index("gate_id").loc[ids["gate"]]
@@ -161,12 +136,6 @@ def test_a_person_decides_once_and_says_why(world: World) -> None:
         decide_gate(ledger, 99, "refused", by="somebody", why="no")
 
 
-def test_an_empty_ledger_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "empty.db")
-    Ledger.open(path).close()
-    monkeypatch.setenv("EVALKIT_STORE", path)
-    st.cache_resource.clear()
-    st.cache_data.clear()
+def test_an_empty_ledger_says_what_is_missing(ledger: Ledger) -> None:
     for view, words in (("Plan", "failure slice"), ("Training", "appear here"), ("Gate", "are compared here")):
-        assert words in text(opened(view=view))
-    st.cache_resource.clear()
+        assert words in said(opened(view=view))
