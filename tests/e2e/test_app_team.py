@@ -18,10 +18,11 @@ pytest.importorskip("playwright", reason="no Playwright: pip install playwright"
 pytest.importorskip("authlib", reason="no Authlib: pip install 'evalkit[app]'")
 
 from app_browser import App, settle
+from app_process import ROOT, free_port
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider
 from postgres_server import fresh
 from postgres_server import postgres as postgres
-from team_server import ROOT, Server, free_port, serving
+from team_server import Server, serving
 
 from evalkit.models.base import ModelSettings, Reply, request_key
 from evalkit.store import Item, Ledger, ResponseRow, frames_app
