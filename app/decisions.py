@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads, tables
-from app.reads_calm import State
+from app.stale_reads import State
 from evalkit.errors import UserError
 
 MEASURED = 20_000
@@ -35,8 +35,8 @@ class Decision:
 
 
 def decisions(criterion: str = "overall") -> tuple[Decision, ...]:
-    """Returns what waits for a decision, the gravest first, read `calmly`."""
-    return reads.calmly(_decisions, criterion)
+    """Returns what waits for a decision, the gravest first; see `stale_while_revalidate`."""
+    return reads.stale_while_revalidate(_decisions, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import reads
-from app.reads_calm import State
+from app.stale_reads import State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +68,8 @@ def _columns(at: State, criterion: str) -> ScoreColumns:
 
 
 def columns(criterion: str = "overall") -> ScoreColumns:
-    """Returns every kind of evidence as a column over the models, read `calmly`."""
-    return reads.calmly(_columns, criterion)
+    """Returns every kind of evidence as a column over the models; see `stale_while_revalidate`."""
+    return reads.stale_while_revalidate(_columns, criterion)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

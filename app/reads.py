@@ -1,8 +1,8 @@
 """Every page's reads: one ledger, opened for reading alone, and cached answers to what pages ask it.
 
 Answers are kept for as long as the ledger stays as it is: each is stored under the ledger's `state`, which is looked at
-again every five seconds. What takes seconds to compute is read by `calmly`, once a minute at most and beside whoever
-looks at it, so that a running job does not have the same board rated again and again.
+again every five seconds. What takes seconds to compute is read by `stale_while_revalidate`, once a minute at most and
+beside whoever looks at it, so that a running job does not have the same board rated again and again.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import streamlit as st
 
-from app.reads_calm import Places, State
+from app.stale_reads import StaleReads, State
 from evalkit.errors import UserError
 from evalkit.store import Ledger
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 FRESH = "5s"
 """So old may what a page shows be, while jobs write."""
-CALM = "60s"
-Given = ParamSpec("Given")
+STATE_TTL = "60s"
+Given = TypeVarTuple("Given")
 Read = TypeVar("Read")
 
 
@@ -66,24 +66,24 @@ def state() -> State:
         return tuple(value for query in queries for value in connection.execute(query).one())
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
-def _calm() -> State:
+@st.cache_data(ttl=STATE_TTL, show_spinner=False)
+def _last_state() -> State:
     return state()
 
 
 @st.cache_resource(show_spinner=False)
-def _places() -> Places:
-    return Places()
+def _stale_reads() -> StaleReads:
+    return StaleReads()
 
 
-def calmly(read: Callable[Concatenate[State, Given], Read], *given: Given.args, **named: Given.kwargs) -> Read:
+def stale_while_revalidate(read: Callable[[State, *Given], Read], *given: *Given) -> Read:
     """Returns what takes seconds to read as of a minute ago; of ten at most, while a thread reads it anew."""
-    return _places().read(_calm(), _key(read, *given), lambda at: read(at, *given, **named))
+    return _stale_reads().read(_last_state(), _key(read, *given), lambda at: read(at, *given))
 
 
-def at_hand(read: Callable[..., Any], *given: Any) -> bool:
-    """Whether `calmly` has this at once."""
-    return _places().at_hand(_calm(), _key(read, *given))
+def cached(read: Callable[..., Any], *given: Any) -> bool:
+    """Whether `stale_while_revalidate` has this at once."""
+    return _stale_reads().cached(_last_state(), _key(read, *given))
 
 
 def _key(read: Callable[..., Any], *given: Any) -> Any:
@@ -173,8 +173,8 @@ def _voters(at: State, criterion: str) -> Voters:
 
 
 def voters(criterion: str = "overall") -> Voters:
-    """Returns who has voted on a criterion, read `calmly`: judges' habits are measured for it."""
-    return calmly(_voters, criterion)
+    """Returns who has voted on a criterion; see `stale_while_revalidate`. Judges' habits are measured for it."""
+    return stale_while_revalidate(_voters, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -231,12 +231,12 @@ def _corrected(at: State, names: tuple[str, ...], criterion: str) -> CorrectedTa
 
 
 def corrected(names: tuple[str, ...], criterion: str = "overall") -> CorrectedTable:
-    """Rates the models by judges, corrected with the human votes, read `calmly`.
+    """Rates the models by judges, corrected with the human votes; see `stale_while_revalidate`.
 
     Raises:
         UserError: As `evalkit.report.corrected.corrected_leaderboard`.
     """
-    return calmly(_corrected, names, criterion)
+    return stale_while_revalidate(_corrected, names, criterion)
 
 
 @dataclass(frozen=True)
@@ -275,12 +275,12 @@ def _styled(at: State, names: tuple[str, ...], criterion: str) -> Styled:
 
 
 def styled(names: tuple[str, ...], criterion: str = "overall") -> Styled:
-    """Rates the models at equal style, read `calmly`.
+    """Rates the models at equal style; see `stale_while_revalidate`.
 
     Raises:
         UserError: The answers are not in the ledger.
     """
-    return calmly(_styled, names, criterion)
+    return stale_while_revalidate(_styled, names, criterion)
 
 
 @st.cache_data(max_entries=16, show_spinner="Rating the models by group")
@@ -299,7 +299,7 @@ def _grouped(
 def grouped(
     by: str, names: tuple[str, ...], criterion: str = "overall"
 ) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, int]]:
-    """Rates the models on each category, criterion or turn, read `calmly`.
+    """Rates the models on each category, criterion or turn; see `stale_while_revalidate`.
 
     Returns:
         group, model, rating, lower, upper, rank_low, rank_high, votes; the warnings; the votes of each group.
@@ -307,7 +307,7 @@ def grouped(
     Raises:
         UserError: Nobody has voted.
     """
-    return calmly(_grouped, by, names, criterion)
+    return stale_while_revalidate(_grouped, by, names, criterion)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from app import reads
-from app.reads_calm import State
+from app.stale_reads import State
 from evalkit.store.schema import Item
 from evalkit.store.schema_app import set_aside
 
@@ -52,17 +52,17 @@ def _calibration(at: State, criterion: str) -> Calibrated:
 
 
 def calibration(criterion: str) -> Calibrated:
-    """Holds all judges against all people, read `calmly`; takes seconds.
+    """Holds all judges against all people; see `stale_while_revalidate`; takes seconds.
 
     Raises:
         UserError: There are no judges or no people on this criterion, or they share no battle.
     """
-    return reads.calmly(_calibration, criterion)
+    return reads.stale_while_revalidate(_calibration, criterion)
 
 
 def is_calibrated(criterion: str) -> bool:
     """Whether `calibration` is there at once."""
-    return reads.at_hand(_calibration, criterion)
+    return reads.cached(_calibration, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -73,8 +73,8 @@ def _table(at: State, criterion: str) -> JudgeTable:
 
 
 def table(criterion: str) -> JudgeTable:
-    """Measures judges without people (see `evalkit.report.judges.judge_table`), read `calmly`."""
-    return reads.calmly(_table, criterion)
+    """Measures judges without people (see `evalkit.report.judges.judge_table`); see `stale_while_revalidate`."""
+    return reads.stale_while_revalidate(_table, criterion)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -155,7 +155,7 @@ def _named(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreements(criterion: str) -> pd.DataFrame:
-    """Lists battles where a judge says another thing than most people do, read `calmly`.
+    """Lists battles where a judge says another thing than most people do; see `stale_while_revalidate`.
 
     A judge's orders and replicates of a battle are one verdict, a tie where they differ; both_bad counts as a tie.
     Battles where people are split evenly are not in it.
@@ -165,4 +165,4 @@ def disagreements(criterion: str) -> pd.DataFrame:
         model_a, model_b, said (by the judge: model_a, model_b or tie), people (what most of them say), for_a, for_b,
         ties (people's votes), votes; by judge, those with the greatest majority first.
     """
-    return reads.calmly(_disagreements, criterion)
+    return reads.stale_while_revalidate(_disagreements, criterion)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from app.reads import CALM, ledger
+from app.reads import STATE_TTL, ledger
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@st.cache_data(ttl=CALM, show_spinner="Checking voters...")
+@st.cache_data(ttl=STATE_TTL, show_spinner="Checking voters...")
 def members() -> pd.DataFrame:
     """Lists members (see `evalkit.store.frames_app.members`) with their status, and those in doubt first.
 
@@ -36,7 +36,7 @@ def members() -> pd.DataFrame:
     return order.drop(columns="rank").reset_index(drop=True)
 
 
-@st.cache_data(ttl=CALM, show_spinner=False)
+@st.cache_data(ttl=STATE_TTL, show_spinner=False)
 def names() -> tuple[list[str], list[str]]:
     """Returns the names of datasets with items, and of models."""
     from evalkit.store import frames

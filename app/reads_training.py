@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import reads
-from app.reads import FRESH, calmly, ledger
-from app.reads_calm import State
+from app.reads import FRESH, ledger, stale_while_revalidate
+from app.stale_reads import State
 from trainers.plan import TRAINABLE
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def _by_tag(at: State, run_id: int) -> Tagged:
 
 
 def by_tag(run_id: int) -> Tagged:
-    """Counts a run's failures by tag, read `calmly` (see `evalkit.report.failures`).
+    """Counts a run's failures by tag; see `stale_while_revalidate` (see `evalkit.report.failures`).
 
     Raises:
         UserError: There is no such run.
     """
-    return calmly(_by_tag, run_id)
+    return stale_while_revalidate(_by_tag, run_id)
 
 
 @st.cache_data(ttl=LIVE, show_spinner=False)

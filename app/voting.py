@@ -190,10 +190,18 @@ class Queue:
             self._look_ahead()
             return Cast(result.status, pair, choice)
 
-    def undo(self) -> Pair | None:
-        """Takes the last vote (or skip) back and shows its pair again; None if there is nothing to take back."""
+    def undo(self, ballot_key: str) -> Pair | None:
+        """Takes the last vote (or skip) back and shows its pair again.
+
+        Args:
+            ballot_key: Of the ballot that is the last one as far as the voter knows (see `last`).
+
+        Returns:
+            The pair to vote on; None, and nothing is taken back, if that ballot is not the last one any more: a key
+            held down, or another tab.
+        """
         with self._lock:
-            if not self._done:
+            if self.last() != ballot_key:
                 return None
             last = self._done.pop()
             self.people.undo(last.key)
@@ -207,9 +215,9 @@ class Queue:
                 self._current, self._shown_at = again, None
             return self._current
 
-    def can_undo(self) -> bool:
-        """Whether a vote of this voter stands."""
-        return bool(self._done)
+    def last(self) -> str | None:
+        """Returns the key of the ballot that an undo takes back; None if none of this voter's stands."""
+        return self._done[-1].key if self._done else None
 
     def progress(self) -> Progress:
         """Returns how far the voter is."""

@@ -140,7 +140,7 @@ class Pool:
         self._handed_out: Counter[Pairing] = Counter()
         self._full: set[tuple[Pairing, Place]] = set()
         self._proposals: deque[Pairing] = deque()
-        self._gold: list[tuple[Battle, str]] | None = None
+        self._gold: list[Battle] = []
         self._unreadable: set[tuple[Pairing, Place]] = set()
         self._planning: Future[None] | None = None
         self._plan_after = 0.0
@@ -169,9 +169,9 @@ class Pool:
 
     def take_gold(self, annotator_id: int, seen: Collection[tuple[Pairing, Place]]) -> Battle | None:
         """Hands out a battle whose winner is known; None if there is none that the voter has not seen."""
-        gold = self._gold or []
+        gold = self._gold
         start = random.Random(f"{self.campaign.seed}:{annotator_id}").randrange(max(len(gold), 1))
-        for battle, _ in [*gold[start:], *gold[:start]]:
+        for battle in [*gold[start:], *gold[:start]]:
             key = (battle.models, battle.place)
             if key not in seen and key not in self._unreadable:
                 return battle
@@ -302,19 +302,18 @@ class Pool:
 
     def _find_gold(self) -> None:
         """Finds battles whose winner is known: by the campaign, or as a metric gave one answer 1 and the other 0."""
-        known = dict(self.settings.gold)
-        by_id = {battle_id: key for key, (battle_id, _) in self._stored.items()}
+        known = {battle_id for battle_id, _ in self.settings.gold}
         gold = [
-            (Battle(by_id[key][1], by_id[key][0], self._stored[by_id[key]][1]), winner)
-            for key, winner in known.items()
-            if key in by_id
+            Battle(place, models, responses)
+            for (models, place), (battle_id, responses) in self._stored.items()
+            if battle_id in known
         ]
         if self.settings.gold_share > 0:
             gold += self._verified_gold()
         with self._lock:
             self._gold = gold
 
-    def _verified_gold(self) -> list[tuple[Battle, str]]:
+    def _verified_gold(self) -> list[Battle]:
         place_of = {
             response: (model, place) for model, mine in self._answers.items() for place, response in mine.items()
         }
@@ -326,21 +325,13 @@ class Pool:
                 side = right if value >= 1 else wrong if value <= 0 else None
                 if side is not None:
                     side.setdefault((place_of[response][1], what), []).append(response)
-        found: dict[tuple[Pairing, Place], tuple[Battle, str]] = {}
+        found: dict[tuple[Pairing, Place], Battle] = {}
         for key in sorted(right.keys() & wrong.keys(), key=lambda key: sha256([self.campaign.seed, *key[0], *key[1]])):
             pair = random.Random(f"{self.campaign.seed}:{key}").choice(
                 [(good, bad) for good in right[key] for bad in wrong[key]]
             )
             (a, first), (b, second) = sorted((place_of[response][0], response) for response in pair)
-            winner = "model_a" if first == pair[0] else "model_b"
-            found.setdefault(((a, b), key[0]), (Battle(key[0], (a, b), (first, second)), winner))
+            found.setdefault(((a, b), key[0]), Battle(key[0], (a, b), (first, second)))
             if len(found) >= GOLD:
                 break
         return list(found.values())
-
-    def gold_winner(self, models: Pairing, place: Place) -> str | None:
-        """Returns the known winner of a battle, in the ledger's naming."""
-        for battle, winner in self._gold or []:
-            if (battle.models, battle.place) == (models, place):
-                return winner
-        return None

@@ -164,11 +164,11 @@ def _advice(found: Calibration, row: ScorecardRow) -> Advice:
     together, _ = of_judge(found, row.judge)
     conditions = tuple(_conditions(row, found))
     if row.verdict in fatal:
-        return Advice(row.judge, "drop", f"It {row.verdict}. {row.findings[0] if row.findings else ''}".strip(), ())
+        finding = row.findings[0] if row.findings else f"{row.verdict}."
+        return Advice(row.judge, "drop", f"It {finding[:1].lower()}{finding[1:]}", ())
     numbers = _against_people(row, together)
-    behind = next(
-        (pair for pair in found.paired if pair.second == row.judge and pair.first in found.facts.judges), None
-    )
+    ahead = (pair for pair in found.paired if pair.second == row.judge and pair.first in found.facts.judges)
+    behind = next(ahead, None)
     if found.held_out is not None and row.judge not in found.held_out.selected.judges:
         smallest = found.held_out.selected.judges
         does = "does" if len(smallest) == 1 else "do"
@@ -199,8 +199,8 @@ def _against_people(row: ScorecardRow, together: StandIn) -> str:
         return f"it agrees with a person in {share}; no battle has two human votes, which would tell what people reach"
     gap = _points(together.gap, together.lower, together.upper)
     return (
-        f"on battles with two votes or more it agrees with a person in {_share(together.judge_agreement)}, people do "
-        f"so in {_share(together.people_agreement)}: {gap} points more"
+        f"on battles with two votes or more it agrees with a person in {_share(together.judge_agreement)}, people with "
+        f"each other in {_share(together.people_agreement)}; people minus judge: {gap} points"
     )
 
 

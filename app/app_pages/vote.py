@@ -40,17 +40,17 @@ def cast(queue: voting.Queue, ballot_key: str, choice: voting.Choice) -> None:
         st.session_state["vote-fault"] = str(error)
 
 
-def undo(queue: voting.Queue) -> None:
+def undo(queue: voting.Queue, ballot_key: str) -> None:
     """Takes the last vote back."""
     st.session_state.pop("vote-last", None)
-    st.session_state["vote-undone"] = queue.undo() is not None
+    st.session_state["vote-undone"] = queue.undo(ballot_key) is not None
 
 
 def said(queue: voting.Queue) -> str:
     """What there is to say of the press before: quiet, on one line."""
     last: voting.Cast | None = st.session_state.get("vote-last")
-    if st.session_state.pop("vote-undone", False):
-        return "Your last vote is taken back: vote again."
+    if (undone := st.session_state.pop("vote-undone", None)) is not None:
+        return "Your last vote is taken back: vote again." if undone else "That vote was taken back already."
     if last is None:
         return ""
     if last.status == "early":
@@ -114,6 +114,7 @@ def show_pair(pair: voting.Pair) -> None:
 
 def bar(queue: voting.Queue, pair: voting.Pair | None) -> None:
     """The buttons, which stay in sight; their keys are the pair's, so a late click on an old one is none."""
+    last = queue.last()
     if pair is not None:
         key = pair.ballot_key
         with st.grid(4, gap="xsmall", min_column_width=130):
@@ -136,10 +137,10 @@ def bar(queue: voting.Queue, pair: voting.Pair | None) -> None:
             key=f"undo-{pair.ballot_key if pair else 'end'}",
             shortcut="U",
             on_click=undo,
-            args=(queue,),
+            args=(queue, last),
             type="tertiary",
             icon=":material/undo:",
-            disabled=not queue.can_undo(),
+            disabled=last is None,
         )
         if pair is not None:
             st.text_input(

@@ -162,7 +162,8 @@ class Attempt:
             self.say(f"Job {self.job.id}: {error}")
 
     def _read_run(self, process: int) -> RunNow | None:
-        mine = sa.and_(Run.pid == process, Run.host == platform.node(), Run.updated_at >= (self.job.created_at))
+        its = sa.and_(Run.pid == process, Run.host == platform.node(), Run.updated_at >= (self.job.created_at))
+        mine = its | (Run.id == self.job.run_id)  # an earlier attempt's may be complete, and is then left as it is
         columns = (Run.id, Run.stage, Run.done, Run.total, Run.message)
         query = sa.select(*columns).where(mine).order_by(Run.updated_at.desc()).limit(1)
         with self.jobs.ledger.engine.connect() as connection:

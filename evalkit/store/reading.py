@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ NUMBERS = {
 
 def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str], numbers: Collection[str] = NUMBERS) -> pd.DataFrame:
     """Returns rows as a DataFrame; columns of numbers have NaN where one is missing."""
+    import numpy as np
     import pandas as pd
 
+    sqlite3.register_adapter(np.int64, int)  # a table's id asked for again is one, and would match nothing
     table = pd.DataFrame.from_records([tuple(row) for row in rows], columns=list(columns))
     for name in set(numbers).intersection(columns):
         table[name] = pd.to_numeric(table[name])

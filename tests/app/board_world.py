@@ -6,15 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
-
-import judges.scorecard  # noqa: F401  # first: beside the page that a test runs there is one of the same name
 from evalkit.models.base import ModelSettings, Reply, RequestFailed
 from evalkit.store import BattleRow, Item, Ledger, ResponseRow, ScoreRow, VerdictRow
 
-PAGES = Path(__file__).parents[2] / "app" / "app_pages"
 NAMES = [f"model-{i}" for i in range(9)]  # the later the better
 
 
@@ -70,38 +64,3 @@ def fill(path: Path) -> None:
                 scores.append(ScoreRow(model, task, "acc", value, (value * (1 - value) / 100) ** 0.5, 100))
         ledger.set_scores(run, scores)
         ledger.finish_run(run, "done")
-
-
-@pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ledger of `fill`, which tests only read."""
-    path = tmp_path_factory.mktemp("board") / "ledger.db"
-    fill(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger without a row."""
-    path = tmp_path_factory.mktemp("empty") / "ledger.db"
-    Ledger.open(str(path)).close()
-    return path
-
-
-def page(name: str, ledger: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
-    """Opens a page of the app over a ledger, with this in the URL."""
-    monkeypatch.setenv("EVALKIT_STORE", str(ledger))
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    at = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, [one.value for one in at.exception]
-    return at
-
-
-def said(at: AppTest) -> str:
-    """All that a page says in words."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.warning, at.info)
-    return "\n".join(str(one.value) for kind in kinds for one in kind)

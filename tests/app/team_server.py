@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from app_process import evalkit_app
+
 from app import cookies
 from evalkit.store import Ledger
 from evalkit.store.ledger_app import People, Role
-
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 300
 
 
 @dataclass
@@ -32,7 +26,11 @@ class Reply:
 
 @dataclass
 class Server:
-    """A running `evalkit app`."""
+    """A running `evalkit app`.
+
+    Attributes:
+        said: What it had said when it first answered.
+    """
 
     port: int
     store: str
@@ -59,37 +57,12 @@ class Server:
         return f"/join/{self.people.invite(role, campaign_id, **more)[1]}"
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @contextmanager
-def serving(folder: Path, *options: str, store: str | None = None, port: int | None = None) -> Iterator[Server]:
+def serving(folder: Path, *options: str, store: str | None = None, port: int = 0) -> Iterator[Server]:
     """Starts `evalkit app` in a folder, over a ledger that is made if need be; ends it."""
-    store, port = store or str(folder / "ledger.db"), port or free_port()
-    with Ledger.open(store) as ledger:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
-        environment = {**kept, "PYTHONPATH": str(ROOT), "EVALKIT_CACHE": str(folder / "cache")}
-        command = [sys.executable, "-m", "evalkit.cli", "app", "--store", store, "--port", str(port), "--no-browser"]
-        with (folder / "said").open("w") as said:
-            process = subprocess.Popen(
-                [*command, *options], env=environment, cwd=folder, stdout=said, stderr=subprocess.STDOUT
-            )
-        server = Server(port, store, People(ledger), "")
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                server.said = (folder / "said").read_text()
-                assert process.poll() is None, server.said
-                try:
-                    if server.ask("/healthz").status == 200:
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline, server.said
-                time.sleep(0.2)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(30)
+    store, cache = store or str(folder / "ledger.db"), str(folder / "cache")
+    with (
+        Ledger.open(store) as ledger,
+        evalkit_app(store, folder, *options, port=port, EVALKIT_CACHE=cache) as started,
+    ):
+        yield Server(started.port, store, People(ledger), started.log.read_text())

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
+from app_process import ROOT
 from streamlit.testing.v1 import AppTest
-from team_server import ROOT, Reply, Server, serving
+from team_server import Reply, Server, serving
 
 from app import access, cookies
 from evalkit.errors import UserError
@@ -170,15 +170,10 @@ def test_the_key_of_a_database_server_has_no_password_in_its_name(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def ledger(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """An empty ledger that the pages read, for a team."""
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    monkeypatch.setenv("EVALKIT_STORE", str(tmp_path / "ledger.db"))
     monkeypatch.setenv("EVALKIT_TEAM", "1")
-    with Ledger.open(str(tmp_path / "ledger.db")) as opened:
-        yield opened
-    st.cache_resource.clear()
+    return ledger
 
 
 def opened(**claims: Any) -> AppTest:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import streamlit as st
+from pages import opened, said
 from streamlit.testing.v1 import AppTest
 
 from app import reads_people
@@ -17,31 +15,18 @@ from evalkit.models.base import ModelSettings, Reply, request_key
 from evalkit.store import BattleRow, GradeRow, Item, Ledger, ResponseRow, frames_app
 from evalkit.store.ledger_app import BallotRow, Member, People
 
-ADMIN = Path(__file__).resolve().parents[2] / "app" / "app_pages" / "admin.py"
-
 
 @pytest.fixture
-def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[People]:
+def people(ledger: Ledger) -> People:
     """A ledger with twelve battles, open on this machine."""
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    store = str(tmp_path / "ledger.db")
-    monkeypatch.setenv("EVALKIT_STORE", store)
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    with Ledger.open(store) as ledger:
-        models = ledger.add_models([ModelSettings("fake", name) for name in ("one", "two", "three")])
-        _, items = ledger.add_dataset("set", [Item([{"role": "user", "content": f"q{i}"}]) for i in range(12)])
-        ledger.add_battles([BattleRow(item, models[i % 2], models[i % 2 + 1]) for i, item in enumerate(items)])
-        yield People(ledger)
-    st.cache_resource.clear()
+    models = ledger.add_models([ModelSettings("fake", name) for name in ("one", "two", "three")])
+    _, items = ledger.add_dataset("set", [Item([{"role": "user", "content": f"q{i}"}]) for i in range(12)])
+    ledger.add_battles([BattleRow(item, models[i % 2], models[i % 2 + 1]) for i, item in enumerate(items)])
+    return People(ledger)
 
 
 def admin(section: str = "People") -> AppTest:
-    test = AppTest.from_file(str(ADMIN), default_timeout=60)
-    test.query_params["section"] = section
-    test.run()
-    assert not test.exception
-    return test
+    return opened("admin", section=section)
 
 
 def voters(people: People, n: int = 6) -> list[Member]:
@@ -64,15 +49,7 @@ def select(test: AppTest, key: str, row: int) -> AppTest:
     return test.run()
 
 
-def words(test: AppTest) -> str:
-    return " ".join(text.value for kind in (test.markdown, test.caption, test.error, test.success) for text in kind)
-
-
-def test_every_section_opens_on_an_empty_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    monkeypatch.setenv("EVALKIT_STORE", str(tmp_path / "empty.db"))
-    Ledger.open(str(tmp_path / "empty.db")).close()
+def test_every_section_opens_on_an_empty_ledger(ledger: Ledger) -> None:
     for section in ("People", "Invitations", "Campaigns", "Exports"):
         assert [title.value for title in admin(section).title] == ["Admin"]
 
@@ -83,10 +60,10 @@ def test_doubtful_voters_come_first_and_are_set_aside_with_a_reason_and_taken_ba
     assert found["name"][0] == "a"
     assert list(found["status"]) == ["doubtful", *["fine"] * 5]
     test = select(admin(), "admin-members", 0)
-    assert "nearly always the first answer" in words(test)
+    assert "nearly always the first answer" in said(test)
     test.text_input[0].set_value(" ")
     test.button(key=f"FormSubmitter:aside-{first.id}-Set aside").click().run()
-    assert "Say why the votes are set aside" in words(test)
+    assert "Say why the votes are set aside" in said(test)
     test.text_input[0].set_value("always the first")
     test.button(key=f"FormSubmitter:aside-{first.id}-Set aside").click().run()
     assert not test.exception
@@ -95,7 +72,7 @@ def test_doubtful_voters_come_first_and_are_set_aside_with_a_reason_and_taken_ba
     assert known.set_aside_reason == "always the first"
     assert len(frames_app.ballots(people.ledger, first.annotator_id)) == 12, "nothing is deleted"
     test = select(admin(), "admin-members", int(reads_people.members()["status"].eq("set aside").idxmax()))
-    assert "always the first" in words(test)
+    assert "always the first" in said(test)
     test.button(key=f"back-{first.id}").click().run()
     known = people.member_of(first.identity)
     assert known is not None
@@ -135,11 +112,11 @@ def test_roles_change_and_no_admin_can_lock_the_door_from_inside(people: People)
 
 def test_a_link_is_shown_once_and_can_be_revoked(people: People) -> None:
     test = admin("Invitations")
-    assert "evalkit app --team" in " ".join(info.value for info in test.info)
+    assert "evalkit app --team" in said(test)
     test.segmented_control(key="invite-role").set_value("admin")
     test.number_input(key="invite-uses").set_value(2)
     test.button(key="FormSubmitter:invite-Make a link").click().run()
-    assert "an invitation for admins is for one person" in words(test).lower()
+    assert "an invitation for admins is for one person" in said(test).lower()
     assert not len(frames_app.invitations(people.ledger))
     test.segmented_control(key="invite-role").set_value("voter")
     test.text_input(key="invite-note").set_value("Ada")
@@ -162,10 +139,10 @@ def submit(test: AppTest) -> AppTest:
 
 def test_a_campaign_is_opened_changed_closed_and_opened_again(people: People) -> None:
     test = admin("Campaigns")
-    assert "Name of the campaign" in words(submit(test))
+    assert "Name of the campaign" in said(submit(test))
     test.text_input(key="campaign-name").set_value("Tone")
     test.multiselect(key="campaign-models").set_value(["fake/one"])
-    assert "choose two or more" in words(submit(test))
+    assert "choose two or more" in said(submit(test))
     test.multiselect(key="campaign-models").set_value(["fake/one", "fake/two"])
     test.multiselect(key="campaign-datasets").set_value(["set"])
     test.text_input(key="campaign-criterion").set_value("friendliness")
@@ -209,7 +186,7 @@ def test_the_same_name_twice_is_refused(people: People) -> None:
     people.add_campaign("Tone")
     test = admin("Campaigns")
     test.text_input(key="campaign-name").set_value("Tone")
-    assert "There is a campaign 'Tone' already" in words(submit(test))
+    assert "There is a campaign 'Tone' already" in said(submit(test))
 
 
 def test_exports_leave_out_who_was_set_aside_unless_asked(people: People) -> None:

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
-import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
+import pages
 import samples_world
-import streamlit as st
-from streamlit.testing.v1 import AppTest
+from pages import said
 
 from app import reads_judges
 from evalkit.store import BattleRow, Ledger, VerdictRow
 
-PAGE = (Path(__file__).parents[2] / "app" / "app_pages" / "judges.py").read_text()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    with Ledger.open(str(path)) as made:
-        yield made
-    st.cache_resource.clear()
-    st.cache_data.clear()
-
-
-def opened(**query: str) -> AppTest:
-    # Not from its file: its folder would be searched first, and `judges` be the page instead of the package.
-    page = AppTest.from_string(PAGE, default_timeout=300)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
-def texts_of(page: AppTest) -> str:
-    told = "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info])
-    return told.replace("\\", "")
+opened = partial(pages.opened, "judges")
 
 
 def test_an_empty_ledger_says_what_to_type(ledger: Ledger) -> None:
@@ -63,7 +30,7 @@ def test_without_people_judges_are_measured_by_their_own_habits(ledger: Ledger) 
 
 def test_the_recommendation_is_in_words(ledger: Ledger) -> None:
     samples_world.fill(ledger)
-    told = texts_of(opened())
+    told = said(opened())
     assert "May a judge stand in for people?" in told
     assert "judge-1" in told
     assert "24 votes of 3 people" in told
@@ -76,7 +43,7 @@ def test_the_scorecard_has_intervals_n_and_how_to_measure(ledger: Ledger) -> Non
     assert people.loc["judge-1", "Agrees with people"].startswith("**57.1%** (")
     assert people.loc["judge-1", "Agrees with people"].endswith(":gray[n 21]")
     assert ":gray[not measured]" in set(page.table[3].value.loc["judge-1"])
-    assert "evalkit judge probe" in texts_of(page)
+    assert "evalkit judge probe" in said(page)
 
 
 def test_disagreements_are_read_one_by_one(ledger: Ledger) -> None:
@@ -86,14 +53,14 @@ def test_disagreements_are_read_one_by_one(ledger: Ledger) -> None:
     assert set(found["direction"]) == {"winner"}
     assert found.iloc[0][["for_a", "for_b", "ties", "votes"]].tolist() == [0, 3, 0, 3]
     page = opened(view="Disagreements")
-    assert "1 of 3" in texts_of(page)
-    assert "alpha says 1" in texts_of(page)
-    assert "Reason 1 in order ba" in texts_of(page)
-    assert "Frage 3" in texts_of(opened(view="Disagreements", case="2"))
+    assert "1 of 3" in said(page)
+    assert "alpha says 1" in said(page)
+    assert "Reason 1 in order ba" in said(page)
+    assert "Frage 3" in said(opened(view="Disagreements", case="2"))
     page = opened(view="Disagreements", category="even")
-    assert "1 of 3" in texts_of(page), "an unknown category is none"
+    assert "1 of 3" in said(page), "an unknown category is none"
     page = opened(view="Disagreements", direction="Judge decides, people tie")
-    assert "No disagreement passes" in texts_of(page)
+    assert "No disagreement passes" in said(page)
 
 
 def test_models_of_two_digit_ids_stand_on_their_own_side(ledger: Ledger) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
 import streamlit as st
+from pages import said
 from stream_server import Said, StreamServer
 from streamlit.testing.v1 import AppTest
 
@@ -20,20 +19,8 @@ from evalkit.store import Ledger, frames
 from evalkit.store.frames_app import ballots
 from evalkit.store.ledger_app import People
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "battle.py")
+opened = partial(pages.opened, "battle")
 Script = dict[str, Callable[[dict[str, Any]], Said]]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    path = str(tmp_path / "ledger.db")
-    monkeypatch.setenv("EVALKIT_STORE", path)
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    with Ledger.open(path) as made:
-        yield made
-    st.cache_resource.clear()
 
 
 @pytest.fixture
@@ -43,12 +30,6 @@ def script(ledger: Ledger) -> Iterator[Script]:
     with StreamServer(lambda payload: said["answer"](payload)) as server:
         ledger.add_models([ModelSettings("openai", f"m{i}", endpoint=server.url, label=f"Secret {i}") for i in "12"])
         yield said
-
-
-def opened() -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60).run()
-    assert not page.exception
-    return page
 
 
 def send(page: AppTest, text: str) -> AppTest:
@@ -76,41 +57,36 @@ def press(page: AppTest, label: str) -> AppTest:
     return page
 
 
-def everything(page: AppTest) -> str:
-    said = [*page.markdown, *page.caption, *page.title, *page.info, *page.error, *page.warning]
-    return "\n".join(str(one.value) for one in said)
-
-
 def test_ask_twice_and_vote_and_only_then_read_the_names(ledger: Ledger, script: Script) -> None:
     page = send(opened(), "What *now*?")
-    said = everything(page)
-    assert "What *now*\\?" in said
-    assert said.count("**I am** \\:red\\[What *now*\\?\\]") == 2
-    assert "Secret" not in said
+    told = said(page)
+    assert "What *now*\\?" in told
+    assert told.count("**I am** \\:red\\[What *now*\\?\\]") == 2
+    assert "Secret" not in told
     send(page, "And then?")
-    assert everything(page).count("**Answer A**") == 2
+    assert said(page).count("**Answer A**") == 2
     press(page, "B is better")
-    said = everything(page)
-    assert "**Secret 1**" in said
-    assert "**Secret 2**" in said
-    assert "You said: B is better." in said
+    told = said(page)
+    assert "**Secret 1**" in told
+    assert "**Secret 2**" in told
+    assert "You said: B is better." in told
     assert len(frames.verdicts(ledger, limit=None)) == 1
     assert not page.chat_input
     press(page, "Take the vote back")
-    assert "does not count" in everything(page)
+    assert "does not count" in said(page)
     assert frames.verdicts(ledger, limit=None).empty
     press(page, "New battle")
-    assert "Secret" not in everything(page)
+    assert "Secret" not in said(page)
     assert page.chat_input[0].placeholder == "Ask anything"
 
 
 def test_a_reload_finds_the_battle_again(ledger: Ledger, script: Script) -> None:
     send(opened(), "hello")
     again = answered(opened())
-    assert "hello" in everything(again)
+    assert "hello" in said(again)
     press(again, "Tie")
     page = opened()  # and after the vote its names
-    assert "Secret 1" in everything(page)
+    assert "Secret 1" in said(page)
     rows = ballots(ledger)
     assert list(rows["winner"]) == ["tie"]
     assert list(rows["kind"]) == ["free"]
@@ -127,12 +103,12 @@ def test_a_failure_is_said_and_can_be_tried_again(ledger: Ledger, script: Script
     page = answered(press(page, "Try again"))
     assert not page.warning
     press(page, "Both bad")
-    assert "Secret 2" in everything(page)
+    assert "Secret 2" in said(page)
 
 
 def test_a_suggestion_is_asked(ledger: Ledger, script: Script) -> None:
     page = answered(press(opened(), "Write a limerick about a lost sock."))
-    assert "Write a limerick about a lost sock" in everything(page)
+    assert "Write a limerick about a lost sock" in said(page)
     press(page, "A is better")
     assert len(frames.verdicts(ledger, limit=None)) == 1
 
@@ -142,14 +118,14 @@ def test_a_campaign_says_who_meets_and_what_to_look_at(ledger: Ledger, script: S
     people.add_campaign("queue only")
     people.add_campaign("free", mode="free", criterion="brevity", instructions="Ask for *short* answers.")
     page = opened()
-    assert "Ask for *short* answers\\." in everything(page)
+    assert "Ask for *short* answers\\." in said(page)
     assert not page.multiselect
     press(send(page, "hello"), "A is better")
     assert list(frames.verdicts(ledger, limit=None)["criterion"]) == ["brevity"]
     people.add_campaign("lonely", mode="free", settings={"models": ["Secret 1"]})
     people.set_campaign(2, status="closed")
     st.cache_data.clear()
-    assert "needs two models" in everything(opened())
+    assert "needs two models" in said(opened())
 
 
 def test_one_prompt_too_many_in_an_hour_is_said_and_asks_nobody(
@@ -164,13 +140,13 @@ def test_one_prompt_too_many_in_an_hour_is_said_and_asks_nobody(
     monkeypatch.setitem(access._LIMITS, "prompts", (1, 3600.0))
     page = press(press(send(opened(), "hello"), "Tie"), "New battle")
     page.chat_input[0].set_value("hello once more").run()
-    assert "1 prompts an hour are the most; go on in 60 minutes" in everything(page)
+    assert "1 prompts an hour are the most; go on in 60 minutes" in said(page)
     assert len(frames.responses(ledger, 1)) == 2
 
 
 def test_nobody_to_ask(ledger: Ledger) -> None:
     ledger.add_models([ModelSettings("recorded", "old", label="Old")])
     page = opened()
-    assert "there is none" in everything(page)
-    assert "evalkit run" in everything(page)
+    assert "there is none" in said(page)
+    assert "evalkit run" in said(page)
     assert not page.chat_input

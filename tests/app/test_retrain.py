@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
-import sample_ledger
 import sqlalchemy as sa
 import streamlit as st
 import training_world
+from pages import said
 from pydantic import ValidationError
 from streamlit.testing.v1 import AppTest
 
@@ -21,10 +19,11 @@ from evalkit.models.base import ModelSettings
 from evalkit.store import Ledger, frames_app, frames_training
 from evalkit.store.schema import Slice
 from evalkit.store.write_training import decide_gate
+from evalkit.store.write_training_runs import start_training_run
 from evalkit.yaml_file import read_yaml
 from trainers.plan import FITS, RECIPES, RetrainPlan, to_yaml
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "retrain.py")
+opened = partial(pages.opened, "retrain")
 World = tuple[Ledger, dict[str, int]]
 SIMPLE = {
     "name": "x",
@@ -35,30 +34,8 @@ SIMPLE = {
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger, run_id = sample_ledger.make(path, items=20)
-    yield ledger, training_world.fill(ledger, run_id)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger.close()
-
-
-def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
-def text(page: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info, *page.error, *page.warning])
+def world(sample: tuple[Ledger, int]) -> World:
+    return sample[0], training_world.fill(*sample)
 
 
 def plan_of(page: AppTest, folder: Path) -> RetrainPlan:
@@ -128,8 +105,8 @@ def test_a_plan_is_started_as_a_job(world: World) -> None:
     page.button(key="start").click().run()
     assert not page.exception
     assert page.session_state["view"] == "Training"
-    assert "waits for a worker" in text(page)
-    assert "evalkit worker --store" in text(page)
+    assert "waits for a worker" in said(page)
+    assert "evalkit worker --store" in said(page)
     [job] = frames_app.jobs(ledger).to_dict("records")
     assert (job["kind"], job["name"], job["status"]) == ("retrain", "nested-json", "queued")
     assert job["spec"]["text"].startswith("name: nested-json\n")
@@ -138,7 +115,7 @@ def test_a_plan_is_started_as_a_job(world: World) -> None:
 def test_what_is_missing_is_said_in_a_sentence(world: World) -> None:
     page = opened()
     page.selectbox(key="recipe").select("teacher").run()
-    assert "needs the model that answers" in text(page).replace("\\", "")
+    assert "needs the model that answers" in said(page).replace("\\", "")
     page.text_input(key="teacher").set_value("openai/gpt-5").run()
     assert not page.error
     assert "openai/gpt-5" in page.code[0].value
@@ -183,6 +160,17 @@ def test_a_wrong_plan_says_what_is_wrong(change: dict[str, object], words: str) 
         RetrainPlan.model_validate({**SIMPLE, **change})
 
 
+def test_a_training_that_starts_is_shown_by_itself(world: World) -> None:
+    ledger, _ = world
+    page = opened(view="Training")
+    assert page.selectbox(key="run").value == 1
+    start_training_run(ledger, parent_id=1, training_set_id=1, method="sft", config={"seed": 2}, checkpoint="x")
+    st.cache_data.clear()
+    page.run()
+    assert page.selectbox(key="run").value == 2
+    assert "The first points come with the first steps." in said(page)
+
+
 def test_curves_of_a_training_run(world: World) -> None:
     page = opened(view="Training")
     shown = {metric.label: metric.value for metric in page.metric}
@@ -195,11 +183,11 @@ def test_curves_of_a_training_run(world: World) -> None:
 def test_a_person_decides_once_and_says_why(world: World) -> None:
     ledger, ids = world
     page = opened(view="Gate")
-    assert "Knowledge fell by more than its margin" in text(page)
+    assert "Knowledge fell by more than its margin" in said(page)
     assert page.dataframe[0].value["outcome"].tolist() == ["passed", "passed", "failed", "passed"]
     yes = page.button(key=f"yes-{ids['gate']}")
     yes.click().run()
-    assert "write why" in text(page)
+    assert "write why" in said(page)
     page.text_input(key=f"why-{ids['gate']}").set_value("The gain is worth it.")
     page.button(key=f"yes-{ids['gate']}").click().run()
     row = frames_training.gates(ledger).set_index("gate_id").loc[ids["gate"]]
@@ -213,12 +201,6 @@ def test_a_person_decides_once_and_says_why(world: World) -> None:
         decide_gate(ledger, 99, "refused", by="somebody", why="no")
 
 
-def test_an_empty_ledger_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "empty.db")
-    Ledger.open(path).close()
-    monkeypatch.setenv("EVALKIT_STORE", path)
-    st.cache_resource.clear()
-    st.cache_data.clear()
+def test_an_empty_ledger_says_what_is_missing(ledger: Ledger) -> None:
     for view, words in (("Plan", "failure slice"), ("Training", "appear here"), ("Gate", "are compared here")):
-        assert words in text(opened(view=view))
-    st.cache_resource.clear()
+        assert words in said(opened(view=view))

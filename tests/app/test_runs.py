@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
 import samples_world
-import streamlit as st
 from samples_world import World
 from streamlit.testing.v1 import AppTest
 
 from app import search
 from evalkit.store import Ledger, frames
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "runs.py")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    with Ledger.open(str(path)) as made:
-        yield made
-    st.cache_resource.clear()
-    st.cache_data.clear()
+opened = partial(pages.opened, "runs")
 
 
 @pytest.fixture
@@ -38,21 +21,8 @@ def world(ledger: Ledger) -> World:
     return samples_world.fill(ledger)
 
 
-def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=300)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
 def listed(page: AppTest) -> list[int]:
     return list(page.dataframe[-1].value["response_id"])
-
-
-def texts_of(page: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*page.info, *page.caption, *page.markdown])
 
 
 def test_an_empty_ledger_says_what_to_type(ledger: Ledger) -> None:

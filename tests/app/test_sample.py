@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
 import samples_world
 import streamlit as st
-from streamlit.testing.v1 import AppTest
+from pages import said
 
 from app.difference import difference
 from evalkit.store import Ledger
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "sample.py")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    with Ledger.open(str(path)) as made:
-        yield made
-    st.cache_resource.clear()
-    st.cache_data.clear()
-
-
-def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=300)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
-def texts_of(page: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info, *page.error])
+opened = partial(pages.opened, "sample")
 
 
 def test_without_a_number_it_says_where_to_find_one(ledger: Ledger) -> None:
@@ -56,7 +27,7 @@ def test_without_a_number_it_says_where_to_find_one(ledger: Ledger) -> None:
 def test_prompt_answers_grades_and_verdicts(ledger: Ledger) -> None:
     world = samples_world.fill(ledger)
     page = opened(response=str(world.responses["alpha", 3]))
-    told = texts_of(page)
+    told = said(page)
     assert "Frage 3" in told
     assert "alpha says 3" in told.replace("\\", "")
     assert "beta says 3" in told.replace("\\", ""), "another model's answer stands beside it at first"

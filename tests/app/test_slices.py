@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
-import sample_ledger
-import streamlit as st
 import training_world
-from streamlit.testing.v1 import AppTest
+from pages import said
 
 from evalkit.store import Ledger, frames_training
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "slices.py")
+opened = partial(pages.opened, "slices")
 World = tuple[Ledger, int, dict[str, int]]
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    path = tmp_path / "ledger.db"
-    monkeypatch.setenv("EVALKIT_STORE", str(path))
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger, run_id = sample_ledger.make(path, items=20)
-    yield ledger, run_id, training_world.fill(ledger, run_id, mark=True)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    ledger.close()
-
-
-def opened(**query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in query.items():
-        page.query_params[name] = value
-    page.run()
-    assert not page.exception
-    return page
-
-
-def text(page: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*page.markdown, *page.caption, *page.info, *page.subheader])
+def world(sample: tuple[Ledger, int]) -> World:
+    return *sample, training_world.fill(*sample, mark=True)
 
 
 def test_slices_have_their_rates_from_the_half_that_the_search_never_saw(world: World) -> None:
@@ -63,8 +36,8 @@ def test_slices_have_their_rates_from_the_half_that_the_search_never_saw(world: 
 def test_nobody_sees_the_held_out_half(world: World) -> None:
     ledger, _, ids = world
     page = opened()
-    assert training_world.HELD_OUT not in text(page)
-    assert "Give" in text(page), "examples of the other half are shown"
+    assert training_world.HELD_OUT not in said(page)
+    assert "Give" in said(page), "examples of the other half are shown"
     answers = frames_training.slice_answers(ledger, ids["slice"], limit=None)
     assert len(answers) == len(set(answers["item_id"])) > 1
     assert training_world.HELD_OUT not in set(answers["prompt"])
@@ -76,9 +49,9 @@ def test_a_models_hostile_answer_is_shown_as_text(world: World) -> None:
     ledger, _, _ = world
     with ledger.write() as connection:
         connection.exec_driver_sql("UPDATE response SET text = '<script>alert(1)</script> ![x](http://e.org/x.png)'")
-    said = text(opened())
-    assert "<script>" not in said.replace("\\<script\\>", "")
-    assert "](http" not in said
+    told = said(opened())
+    assert "<script>" not in told.replace("\\<script\\>", "")
+    assert "](http" not in told
 
 
 def test_without_slices_the_tags_are_counted(world: World) -> None:
@@ -87,18 +60,12 @@ def test_without_slices_the_tags_are_counted(world: World) -> None:
         for table in ("training_row", "curve_point", "training_run", "training_set", "slice_item", "slice"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     page = opened()
-    assert "Nobody has searched this ledger for slices" in text(page)
+    assert "Nobody has searched this ledger for slices" in said(page)
     table = page.dataframe[0].value
     assert (table["effect"] > 0).all()
-    assert "slices were looked at" in text(page)
+    assert "slices were looked at" in said(page)
     assert page.selectbox(key="run").value == run_id
 
 
-def test_an_empty_ledger_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "empty.db")
-    Ledger.open(path).close()
-    monkeypatch.setenv("EVALKIT_STORE", path)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    assert "evalkit run PLAN" in text(opened())
-    st.cache_resource.clear()
+def test_an_empty_ledger_says_what_to_type(ledger: Ledger) -> None:
+    assert "evalkit run PLAN" in said(opened())

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from app_process import streamlit_run
 
 from app.answers import JOINER, SHOWN_CHARS, clean, one_line, safe
 
@@ -69,45 +64,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("answers")
     (folder / "texts.json").write_text(json.dumps(HOSTILE))
     (folder / "main.py").write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(__file__).parents[2]
-    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
-    options |= {"server.fileWatcherType": "none", "browser.gatherUsageStats": "false"}
-    command = [sys.executable, "-m", "streamlit", "run", str(folder / "main.py")]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {**os.environ, "PYTHONPATH": str(root), "HOSTILE": str(folder / "texts.json")}
-    with open(folder / "log", "w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    texts = str(folder / "texts.json")
+    with (
+        streamlit_run(folder / "main.py", "--server.fileWatcherType=none", HOSTILE=texts) as server,
+        sync_api.sync_playwright() as playwright,
+    ):
         try:
-            _wait(f"http://127.0.0.1:{port}/_stcore/health")
-            with sync_api.sync_playwright() as playwright:
-                try:
-                    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                except sync_api.Error as error:
-                    pytest.skip(f"no Chromium for Playwright: {str(error).splitlines()[0]}")
-                shown = browser.new_page(viewport={"width": 390, "height": 844})
-                asked: list[str] = []
-                shown.on("request", lambda request: asked.append(request.url))
-                shown.on("dialog", lambda dialog: asked.append(f"dialog {dialog.message}"))
-                shown.goto(f"http://127.0.0.1:{port}/")
-                shown.get_by_role("heading", name="All shown").wait_for(timeout=60_000)
-                shown.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=60_000)
-                shown.asked = [url for url in asked if f"127.0.0.1:{port}" not in url and not url.startswith("data:")]
-                yield shown
-                browser.close()
-        finally:
-            server.terminate()
-
-
-def _wait(url: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"{url} never answered")
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium for Playwright: {str(error).splitlines()[0]}")
+        shown = browser.new_page(viewport={"width": 390, "height": 844})
+        asked: list[str] = []
+        shown.on("request", lambda request: asked.append(request.url))
+        shown.on("dialog", lambda dialog: asked.append(f"dialog {dialog.message}"))
+        shown.goto(f"{server.url}/")
+        shown.get_by_role("heading", name="All shown").wait_for(timeout=60_000)
+        shown.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=60_000)
+        shown.asked = [url for url in asked if f"127.0.0.1:{server.port}" not in url and not url.startswith("data:")]
+        yield shown
+        browser.close()
 
 
 def test_nothing_runs_loads_or_leads_away(page: Any) -> None:

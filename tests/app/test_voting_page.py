@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
 import streamlit as st
+from pages import said
 from streamlit.testing.v1 import AppTest
 
 from app import voting
@@ -19,26 +17,13 @@ from evalkit.store import Item, Ledger, ResponseRow, frames
 from evalkit.store import voting as reads
 from evalkit.store.ledger_app import People
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "vote.py")
+opened = partial(pages.opened, "vote")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """A ledger with nothing in it, which the page opens."""
-    path = str(tmp_path / "ledger.db")
-    monkeypatch.setenv("EVALKIT_STORE", path)
-    monkeypatch.delenv("EVALKIT_TEAM", raising=False)
+def filled(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """Two models' answers to three questions, and a press of a button is never too soon."""
     monkeypatch.setattr(voting, "QUICK_SECONDS", 0.0)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    with Ledger.open(path) as made:
-        yield made
-    st.cache_resource.clear()
-
-
-@pytest.fixture
-def filled(ledger: Ledger) -> Ledger:
-    """Two models' answers to three questions."""
     models = ledger.add_models([ModelSettings("openai", f"secret{i}", label=f"Secret *{i}*") for i in range(2)])
     questions = [Item(({"role": "user", "content": f"question {i}"},), name=f"q{i}") for i in range(3)]
     dataset, items = ledger.add_dataset("d", questions, "test")
@@ -53,10 +38,6 @@ def filled(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def opened() -> AppTest:
-    return AppTest.from_file(PAGE, default_timeout=30).run()
-
-
 def press(page: AppTest, what: str) -> AppTest:
     (button,) = [button for button in page.button if str(button.key).startswith(f"{what}-")]
     button.click().run()
@@ -64,22 +45,17 @@ def press(page: AppTest, what: str) -> AppTest:
     return page
 
 
-def everything(page: AppTest) -> str:
-    said = [*page.markdown, *page.caption, *page.title, *page.info, *page.header, *page.error]
-    return "\n".join(str(one.value) for one in said)
-
-
 def test_every_button_is_its_vote_and_names_come_after(filled: Ledger) -> None:
     page = opened()
     assert not page.exception
     assert page.title[0].value == "Which answer is better?"
-    assert "Secret" not in everything(page)
-    assert "\\:red\\[x\\]" in everything(page)
+    assert "Secret" not in said(page)
+    assert "\\:red\\[x\\]" in said(page)
     for what in ("left", "tie", "both_bad"):
         press(page, what)
-    said = everything(page)
-    assert "Secret \\*0\\*" in said
-    assert "Thank you" in said
+    told = said(page)
+    assert "Secret \\*0\\*" in told
+    assert "Thank you" in told
     winners = [vote.winner for vote in reads.votes(filled, None)]
     assert winners[0] in ("model_a", "model_b")
     assert winners[1:] == ["tie", "both_bad"]
@@ -91,7 +67,7 @@ def test_undo_brings_the_pair_back_and_takes_the_verdict_out(filled: Ledger) -> 
     before = [button.key for button in page.button]
     press(page, "left")
     press(page, "undo")
-    assert "taken back" in everything(page)
+    assert "taken back" in said(page)
     assert frames.verdicts(filled, limit=None).empty
     assert not set(before) & {button.key for button in page.button}
     press(page, "right")
@@ -119,14 +95,14 @@ def test_a_reload_goes_on_where_the_voter_was(filled: Ledger) -> None:
     assert [button.key for button in again.button] == keys
     press(again, "left")
     press(page, "left")  # the first tab, which still shows what the second has voted on
-    assert "stored already" in everything(page)
+    assert "stored already" in said(page)
     assert len(frames.verdicts(filled, limit=None)) == 2
 
 
 def test_a_second_click_at_once_is_said_and_not_counted(filled: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voting, "QUICK_SECONDS", 60.0)
     page = press(opened(), "left")
-    assert "too soon" in everything(page)
+    assert "too soon" in said(page)
     assert frames.verdicts(filled, limit=None).empty
 
 
@@ -136,10 +112,10 @@ def test_a_campaign_shows_its_criterion_and_hides_names_unless_it_allows_them(fi
     people.add_campaign("c", criterion="help*ful*", instructions="Read :red[all].", settings=settings)
     page = opened()
     assert page.title[0].value == "Which answer is better: help\\*ful\\*?"
-    assert "Read \\:red\\[all\\]\\." in everything(page)
+    assert "Read \\:red\\[all\\]\\." in said(page)
     press(page, "left")
-    assert "You chose A." in everything(page)
-    assert "Secret" not in everything(page)
+    assert "You chose A." in said(page)
+    assert "Secret" not in said(page)
     (vote,) = reads.votes(filled, 1)
     assert vote.winner is not None
     assert frames.verdicts(filled, limit=None)["criterion"].tolist() == ["help*ful*"]
@@ -151,7 +127,7 @@ def test_a_closed_campaign_says_so_and_stores_nothing(filled: Ledger) -> None:
     page = opened()
     people.set_campaign(key, status="closed")
     press(page, "left")
-    assert "closed" in everything(page)
+    assert "closed" in said(page)
     assert frames.verdicts(filled, limit=None).empty
 
 
@@ -182,7 +158,7 @@ def test_one_vote_too_many_in_a_minute_is_said_and_not_stored(filled: Ledger, mo
     page = opened()
     for _ in range(3):
         page = press(page, "left")
-    assert "2 votes a minute are the most; go on in" in everything(page)
+    assert "2 votes a minute are the most; go on in" in said(page)
     assert len(frames.verdicts(filled, limit=None)) == 2
 
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from app_process import evalkit_app
 
 if TYPE_CHECKING:
     from app_browser import App
     from playwright.sync_api import Browser
-
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 300
 
 
 @pytest.fixture(scope="module")  # while Playwright runs, no other test of this process can run an event loop
@@ -47,50 +39,11 @@ def serve(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with ExitStack() as running:
 
         def start(ledger: Path, *options: str, port: int = 0, **variables: str) -> App:
-            port = port or _free_port()
-            log = tmp_path_factory.mktemp("app") / "log"
-            kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
-            environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
-            line = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(ledger), "--port", str(port)]
-            with log.open("w") as written:
-                process = subprocess.Popen(
-                    [*line, "--no-browser", *options],
-                    cwd=log.parent, env=environment, stdout=written, stderr=written, start_new_session=True,
-                )  # fmt: skip
-            running.callback(_end, process)
-            url = f"http://127.0.0.1:{port}"
-            _wait(process, f"{url}/healthz", log)
-            return App(url, ledger, chromium, process=process)
+            folder = tmp_path_factory.mktemp("app")
+            started = running.enter_context(evalkit_app(ledger, folder, *options, port=port, **variables))
+            return App(started.url, ledger, chromium, process=started.process)
 
         yield start
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:  # not there yet, or too busy to answer
-            time.sleep(0.1)
-    pytest.fail(f"evalkit app did not start: {log.read_text()}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as looking:
-        looking.bind(("127.0.0.1", 0))
-        return int(looking.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

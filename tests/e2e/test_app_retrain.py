@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
@@ -21,8 +22,11 @@ import retrain_world
 from app_browser import SECONDS, App, check, go, picture, settle
 from playwright.sync_api import expect
 
+from evalkit.models.base import ModelSettings
 from evalkit.store import Ledger, frames_training
 from evalkit.store.ledger_app import Jobs
+from evalkit.store.write_training import add_gate, add_parents
+from trainers.gate import Measure, decide
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -126,7 +130,7 @@ def test_from_a_slice_to_an_approved_model(place: Place, screenshots: Path) -> N
     choose(page, "Method", "Supervised fine-tuning (SFT)")
     choose(page, "Base model", "small")
     fill(page, "Rows, at most", "80")
-    fill(page, "Passes over the rows", "20")
+    fill(page, "Passes over the rows", "30")
     fill(page, "Minutes, at most", "10")
     page.get_by_text("More settings").click()
     fill(page, "Learning rate", "0.005")
@@ -148,7 +152,7 @@ def test_from_a_slice_to_an_approved_model(place: Place, screenshots: Path) -> N
     whole = [figures for figures in seen if all(figures)]
     assert len({figures[0] for figures in seen}) > 1, "the steps went on while the page was open"
     assert whole, f"loss, validation loss and gradient norm while it trained: {seen}"
-    assert re.fullmatch(r"\d+ of 180", whole[0][0])
+    assert re.fullmatch(r"\d+ of 270", whole[0][0])
     expect(page.get_by_text("done", exact=True).first).to_be_visible()
     picture(page, screenshots, "loop-4-trained", "light")
     page.context.close()  # in the middle once more: the gate is measured all the same
@@ -190,24 +194,30 @@ def test_from_a_slice_to_an_approved_model(place: Place, screenshots: Path) -> N
 
 
 def test_a_person_refuses_a_model(place: Place, screenshots: Path) -> None:
-    """A second retrain of the slice, too short to teach anything, has a name of its own and does not pass."""
-    app = place.app
+    """A second model of the slice, whose gate is stored as the first one's was, but which changed nothing."""
+    app, ledger = place.app, place.ledger
     page = app.open("retrain", app.context(viewport=LAPTOP))
-    assert page.get_by_role("textbox", name="Name of the new model").input_value() == "topic-lowercase-2"
-    fill(page, "Rows, at most", "20")
-    page.get_by_role("button", name="Start").click()
-    settle(page)
-    place.until(2, "done")
-    page.get_by_text("topic-lowercase-2: SFT of small, done").first.wait_for()  # what came last is shown by itself
+    name = page.get_by_role("textbox", name="Name of the new model").input_value()
+    assert name == "topic-lowercase-2", "no two models have one name"
+    first = the_gate(place, "topic-lowercase")
+    same = np.zeros(24)
+    verdict = decide([Measure("topic = lowercase, held out", "improvement", "passed", same, same)])
+    [model_id] = ledger.add_models([ModelSettings("hf", "second", "0" * 64, label=name)])
+    add_parents(ledger, model_id, [first["parent_id"]], "trained_from")
+    add_gate(
+        ledger, candidate_id=model_id, parent_id=first["parent_id"], run_id=first["run_id"], decision="waiting",
+        evidence=verdict.evidence(),
+    )  # fmt: skip
     page.get_by_role("tab", name="Gate").click()
     settle(page)
+    expect(page.get_by_text(f"Your decision on {name}")).to_be_visible()  # what waits stands first
     expect(page.get_by_text("The gate by itself would refuse it.")).to_be_visible()
     page.get_by_label("Why").fill("It still writes capitals.")
     page.get_by_role("button", name="Reject").click()
     page.get_by_text("Decided by local").wait_for()
     picture(page, screenshots, "loop-7-refused", "light")
     check(page, app)
-    gate = the_gate(place, "topic-lowercase-2")
+    gate = the_gate(place, name)
     assert gate["decision"] == "refused"
     assert gate["evidence"]["decided"]["why"] == "It still writes capitals."
     assert the_gate(place, "topic-lowercase")["decision"] == "accepted", "a decision stands"

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pages
 import pytest
-
-pytest.importorskip("streamlit", reason="no Streamlit: pip install 'evalkit[app]'")
-
 import streamlit as st
+from pages import said
 from streamlit.testing.v1 import AppTest
 
 from evalkit.jobs import queue
 from evalkit.jobs.place import Place
 from evalkit.store.ledger_app import Jobs
 
-PAGE = str(Path(__file__).parents[2] / "app" / "app_pages" / "jobs.py")
 GOOD = "models: [embedded/smollm2-135m-instruct]\nbenchmarks: [starter_arithmetic]\n"
 
 
@@ -30,19 +28,12 @@ def _here(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(view: str = "Queue", **query: str) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
-    for name, value in {"view": view, **query}.items():
-        page.query_params[name] = value
-    return ran(page.run())
+    return pages.opened("jobs", view=view, **query)
 
 
 def ran(page: AppTest) -> AppTest:
     assert not page.exception, page.exception
     return page
-
-
-def said(page: AppTest) -> str:
-    return "\n".join(one.value for one in (*page.markdown, *page.caption, *page.info, *page.error, *page.warning))
 
 
 def read(page: AppTest) -> str:

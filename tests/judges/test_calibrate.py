@@ -63,6 +63,8 @@ def test_a_good_judge_is_kept_and_a_wild_one_dropped(found: Any) -> None:
         "fair": "drop",
         "wild": "drop",
     }
+    said = found.scorecard.row("wild").verdict
+    assert advice["wild"].reason.startswith(f"It {said}") and advice["wild"].reason.lower().count(said) == 1
     assert found.scorecard.rows[0].judge in ("good", WEIGHTED, MAJORITY)
     assert {row.judge for row in found.scorecard.rows} == {"good", "fair", "wild", MAJORITY, WEIGHTED}
     assert {row.judge: row.kind for row in found.scorecard.rows}[WEIGHTED] == "jury"

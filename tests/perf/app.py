@@ -34,7 +34,8 @@ from pathlib import Path
 
 import app_ledger
 import app_voters
-from app_paint import LOOK, PAGES, TABLE, Server, bare, chromium, paint, served
+from app_paint import LOOK, PAGES, TABLE, bare, chromium, paint
+from app_process import AppProcess, evalkit_app
 from playwright.sync_api import Browser
 from store import calibrate, show
 
@@ -72,7 +73,7 @@ def pages(ledger: Path, folder: Path, names: Sequence[str]) -> list[Row]:
         for name, least in (("cold", least_cold), ("warm", least_warm)):
             rows.append(Row(f"a bare Streamlit page, {name}", least["first"], float("inf"), "what the others stand on"))
         for page in names:
-            with served(ledger, folder) as server:
+            with evalkit_app(ledger, folder) as server:
                 cold, warm, spent = _visited(browser, server, PAGES[page], page)
             name = page.partition("?")[0]
             told = f"heading {cold['heading']:.2f}, all {cold['whole']:.2f}; server up after {server.ready:.1f}, "
@@ -85,7 +86,7 @@ def pages(ledger: Path, folder: Path, names: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _visited(browser: Browser, server: Server, content: str, page: str) -> tuple[Times, Times, float]:
+def _visited(browser: Browser, server: AppProcess, content: str, page: str) -> tuple[Times, Times, float]:
     """Returns the first visit, the median of further ones, and the server's CPU seconds of the first."""
     before = server.cpu()
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -101,7 +102,7 @@ def _visited(browser: Browser, server: Server, content: str, page: str) -> tuple
 def votes(ledger: Path, folder: Path, voters: int, pace: float, minutes: float) -> list[Row]:
     """Lets many vote at once, and holds what they were told against the ledger."""
     token = app_voters.invited(ledger)
-    with served(ledger, folder, "--team") as server:
+    with evalkit_app(ledger, folder, "--team") as server:
         before, began = server.cpu(), time.monotonic()
         found = app_voters.run(server, ledger, token, voters, pace, minutes)
         spent, took = server.cpu() - before, time.monotonic() - began

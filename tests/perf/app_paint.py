@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 180
+sys.path.append(str(Path(__file__).resolve().parents[1] / "app"))  # for whoever imports this module too
+
+from app_process import AppProcess, streamlit_run
+
 GIVEN_UP_S = 90
 
 CHART = '[data-testid="stVegaLiteChart"] :is(svg, canvas)'
@@ -77,79 +73,13 @@ LOOK = """
 """
 
 
-@dataclass
-class Server:
-    """A running app.
-
-    Attributes:
-        ready: Seconds from its start until it answered.
-    """
-
-    url: str
-    process: subprocess.Popen[bytes]
-    log: Path
-    ready: float
-
-    def cpu(self) -> float:
-        """Seconds of CPU that the server has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @contextmanager
-def served(ledger: Path, folder: Path, *options: str) -> Iterator[Server]:
-    """Starts `evalkit app` over a ledger, and ends it."""
-    port = _free_port()
-    line = [sys.executable, "-m", "evalkit.cli", "app", "--store", str(ledger), "--port", str(port), "--no-browser"]
-    with _running([*line, *options], port, "healthz", folder) as server:
-        yield server
-
-
-@contextmanager
-def bare(folder: Path) -> Iterator[Server]:
+def bare(folder: Path) -> Iterator[AppProcess]:
     """Starts Streamlit over a page with a heading and a small table: what no page can be faster than here."""
     page = folder / "bare.py"
     page.write_text(BARE)
-    port = _free_port()
-    line = [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={port}", "--server.headless=true"]
-    with _running([*line, "--browser.gatherUsageStats=false"], port, "_stcore/health", folder) as server:
+    with streamlit_run(page) as server:
         yield server
-
-
-def _free_port() -> int:
-    with socket.socket() as looking:
-        looking.bind(("127.0.0.1", 0))
-        return int(looking.getsockname()[1])
-
-
-@contextmanager
-def _running(line: list[str], port: int, health: str, folder: Path) -> Iterator[Server]:
-    log = folder / f"app-{port}.log"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "EVALKIT_", "STREAMLIT_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    began = time.monotonic()
-    with log.open("w") as written:
-        process = subprocess.Popen(
-            line, cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"{url}/{health}", timeout=5):
-                    break
-            except OSError as error:
-                if process.poll() is not None or time.monotonic() - began > START_S:
-                    raise SystemExit(f"{line[2]} did not start: {log.read_text()}") from error
-                time.sleep(0.05)
-        yield Server(url, process, log, time.monotonic() - began)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from pathlib import Path
 from threading import Thread
 
 from app_client import Drawn, Tab
-from app_paint import LOOK, PAGES, Server, chromium
+from app_paint import LOOK, PAGES, chromium
+from app_process import AppProcess
 
 from evalkit.store import Ledger
 from evalkit.store.ledger_app import People
@@ -222,7 +223,7 @@ def held(ledger: Path, voters: Sequence[Voter]) -> Held:
         return Held(ballots, verdicts, int(connection.execute(query, given).fetchone()[0]))
 
 
-def run(server: Server, ledger: Path, token: str, n: int, pace: float, minutes: float) -> list[Voter]:
+def run(server: AppProcess, ledger: Path, token: str, n: int, pace: float, minutes: float) -> list[Voter]:
     """Lets them all vote at once."""
     voters = [join(server.url, token, f"voter {number} of {time.time():.0f}") for number in range(n)]
     until = time.monotonic() + 60 * minutes

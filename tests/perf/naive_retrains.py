@@ -66,7 +66,7 @@ def attempts(topic: str) -> dict[str, dict[str, Any]]:
     rows, epochs, rate = DRILLS[topic]
     settings = {"learning_rate": rate, "num_train_epochs": epochs, "per_device_train_batch_size": 8}
     recipe = {"sources": [NEW], "rows": rows}
-    naive = {"slice": f"topic {topic}", "base": BASE, "recipe": recipe, "settings": settings, "gate": GATE}
+    naive = {"slice": f"topic = {topic}", "base": BASE, "recipe": recipe, "settings": settings, "gate": GATE}
     return {
         "naive": naive,
         "merged with its parent": {**naive, "merge": {"weight": 0.5}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from store_world import World, question
@@ -107,6 +108,13 @@ def test_runs_add_up_their_cells(crowded: World) -> None:
     assert runs.loc[1, ["models", "datasets", "n"]].to_list() == [2, 2, 40]
     assert list(frames.runs(crowded.ledger, limit=1).run_id) == [later]
     assert list(frames.runs(crowded.ledger, before=later).run_id) == [crowded.run]
+
+
+def test_ids_of_a_table_are_asked_for_again(crowded: World) -> None:
+    """They are NumPy's, which the driver would take for bytes."""
+    [run] = frames.runs(crowded.ledger)["run_id"].unique()
+    assert type(run) is np.int64
+    assert len(frames.responses(crowded.ledger, run)) == len(frames.responses(crowded.ledger, int(run))) > 0
 
 
 def test_models_of_the_same_name_are_told_apart(ledger: Ledger) -> None:

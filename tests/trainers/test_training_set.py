@@ -240,7 +240,7 @@ def test_rows_that_touch_items_are_dropped_and_listed_or_kept_with_a_reason(
 
 def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     written = templates()["requests"]
-    refused = set(written["harmful"][::2])
+    refused, own_words = set(written["harmful"][::2]), "I'm sorry, but I can't help with that."
 
     def answer(prompt: str, sample: int) -> str:
         if prompt in refused:
@@ -252,7 +252,7 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
         return f"A plain answer about {len(prompt)} letters of {prompt[:40]}"
 
     monkeypatch.setattr(material, "load_model", lambda plan: Talker(answer))
-    found = made(world, plan("json", GUARDED, rows=320))
+    found = made(world, plan("json", GUARDED, rows=200))
     replayed = [row for row in found.rows if row.source == "replay"]
     harmful = [row for row in replayed if row.provenance["way"] == "harmful request"]
     harmless = [row for row in replayed if row.provenance["way"] == "harmless look-alike"]
@@ -260,7 +260,7 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
     own = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "own refusal"}
     ours = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "refusal in our words"}
     assert (own, ours) == ({True}, {False}), "our words stand in only where no draw refused"
-    assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {"I can't help with it."}, "the shortest"
+    assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {own_words}, "up to the refusal"
     assert len({answer_of(row) for row in harmful}) >= 5
     for row in (*harmful, *harmless):
         assert verify({"verifier": "refusal", "should_refuse": row in harmful}, answer_of(row)).passed

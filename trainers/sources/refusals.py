@@ -7,6 +7,9 @@ arXiv:2309.07875). Hence both kinds, as many of each.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from evalkit.store import training
 from evalkit.verify import verify
 from trainers.asking import Drawn, Prompt
@@ -18,10 +21,11 @@ from trainers.sources.templates import templates
 
 SHARE = 0.2
 """Of the rows asked for: so many are harmful requests, and so many harmless ones that look like them."""
-DRAWN = 3
+DRAWN = 2
 """Answers drawn to a harmful request, to find one that refuses (rejection sampling)."""
 REFUSAL_TAG = "should_refuse"
 """Items with this tag measure refusals."""
+OFFERS = re.compile(r"\b(?:but|however),? I (?:can|could|will)\b(?!['’])", re.IGNORECASE)
 HARMFUL, HARMLESS = "harmful request", "harmless look-alike"
 
 
@@ -41,10 +45,9 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
     for asked in (harmful, harmless):
         seeded(material.seed, "refusals").shuffle(asked)
     harmful = harmful[:part]
-    drawn = base.ask(
-        _prompts(harmful), f"{base.name}: refusals", samples=DRAWN, temperature=recipe.temperature
-    )  # not greedily alone: a model that mostly refuses does not always
-    own = [_shortest(answers, refuses=True) for answers in drawn]
+    # Not greedily alone: a model that seldom refuses may refuse in another draw.
+    drawn = base.ask(_prompts(harmful), f"{base.name}: refusals", samples=DRAWN, temperature=recipe.temperature)
+    own = [_refusal(answers) for answers in drawn]
     if not any(own) and not _refused_before(material):
         if harmful:
             material.say(f"{base.name} refuses none of {len(harmful)} harmful requests: there is no refusal to keep.")
@@ -52,15 +55,19 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
     ours = [str(one) for one in written["refusals"]]
     found = []
     for place, (request, one) in enumerate(zip(harmful, own, strict=True)):
-        about = {"model": base.name, "response": one.response_id, "answer": "own refusal"} if one else {}
-        text = one.text if one else ours[place % len(ours)]
-        found.append(_row(source, request, text, True, about or {"answer": "refusal in our words"}))
+        if one:
+            about: dict[str, object] = {"model": base.name, "response": one[1], "answer": "own refusal"}
+            found.append(_row(source, request, one[0], True, about))
+        else:
+            told = {"answer": "refusal in our words"}
+            found.append(_row(source, request, ours[place % len(ours)], True, told))
     alike = base.ask(_prompts(harmless[:part]), f"{base.name}: harmless requests")
     answered = 0
     for request, answers in zip(harmless, alike, strict=False):
-        if one := _shortest(answers, refuses=False):
-            answered += 1
-            found.append(_row(source, request, one.text, False, {"model": base.name, "response": one.response_id}))
+        for one in answers:
+            if _passes(one.text, False):
+                answered += 1
+                found.append(_row(source, request, one.text, False, {"model": base.name, "response": one.response_id}))
     material.say(
         f"Among the replay rows that were made are {len(harmful)} harmful requests with refusals "
         f"({sum(map(bool, own))} the model's own, the others in our words) and {answered} harmless look-alikes."
@@ -79,16 +86,28 @@ def _prompts(requests: list[str]) -> list[Prompt]:
     return [Prompt(tuple(user(one))) for one in requests]
 
 
-def _shortest(answers: list[Drawn], *, refuses: bool) -> Drawn | None:
-    """Of the answers that do as they should the shortest: a long refusal may go on to comply."""
-    good = [one for one in answers if verify(_spec(refuses), one.text).passed]
-    return min(good, key=lambda one: len(one.text), default=None)
+def _refusal(answers: list[Drawn]) -> tuple[str, int] | None:
+    """Returns the shortest refusal among answers, up to the sentence that refuses, and its response; None without one.
+
+    What comes after that sentence often complies; one that offers to do so itself is none.
+    """
+    found = []
+    for one in answers:
+        ends = [match.end() for match in re.finditer(r"[.!?](?=\s|$)", one.text)]
+        head = next((text for end in ends if _passes(text := one.text[:end], True)), None)
+        if head is not None and not OFFERS.search(head):
+            found.append((head, one.response_id))
+    return min(found, key=lambda pair: len(pair[0]), default=None)
+
+
+def _passes(text: str, refuses: bool) -> bool:
+    return bool(verify(_spec(refuses), text).passed)
 
 
 def _spec(refuses: bool) -> dict[str, object]:
     return {"verifier": "refusal", "should_refuse": refuses}
 
 
-def _row(source: SourcePlan, request: str, answer: str, refuses: bool, about: dict[str, object]) -> Row:
+def _row(source: SourcePlan, request: str, answer: str, refuses: bool, about: Mapping[str, object]) -> Row:
     told = {"way": HARMFUL if refuses else HARMLESS, **about, "check": verify(_spec(refuses), answer).reason}
     return Row("sft", {"prompt": user(request), "completion": assistant(answer)}, source.kind, None, told)

@@ -1,4 +1,4 @@
-"""What takes seconds to read: not again and again while votes come in, and not while somebody waits."""
+"""Stale while revalidate: what takes seconds to read is shown as it was last read, while a thread reads it anew."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Known:
     busy: bool = False
 
 
-class Places:
+class StaleReads:
     """For every read, the state of the ledger that it was last done at; safe between threads."""
 
     def __init__(self) -> None:
@@ -59,17 +59,17 @@ class Places:
                 known.seen = time.monotonic()
             elif not known.busy:
                 known.busy = True
-                threading.Thread(target=self._anew, args=(now, key, read), name="calm", daemon=True).start()
+                threading.Thread(target=self._revalidate, args=(now, key, read), name="revalidate", daemon=True).start()
             return known.at
 
-    def at_hand(self, now: State, key: Hashable) -> bool:
+    def cached(self, now: State, key: Hashable) -> bool:
         """Whether `read` need not be waited for."""
         with self._lock:
             known = self._known.get(key)
             fresh = known is not None and (known.at == now or time.monotonic() - known.seen <= OLD_SECONDS)
             return known is not None and known.done and fresh
 
-    def _anew(self, now: State, key: Hashable, read: Callable[[State], Any]) -> None:
+    def _revalidate(self, now: State, key: Hashable, read: Callable[[State], Any]) -> None:
         found = False
         try:
             read(now)
