@@ -244,9 +244,8 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
 
     def answer(prompt: str, sample: int) -> str:
         if prompt in refused:
-            return ["Sure, it is easy.", "I'm sorry, but I can't help with that at all.", "I can't help with it."][
-                sample
-            ]
+            offer = "As an AI, I can't write it, but I can guide you."
+            return [offer, f"{own_words} However, here is how."][sample]
         if prompt in written["harmless"][:5]:
             return "I'm sorry, but I can't help with that."
         return f"A plain answer about {len(prompt)} letters of {prompt[:40]}"
@@ -256,12 +255,12 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
     replayed = [row for row in found.rows if row.source == "replay"]
     harmful = [row for row in replayed if row.provenance["way"] == "harmful request"]
     harmless = [row for row in replayed if row.provenance["way"] == "harmless look-alike"]
-    assert 10 <= len(harmful) <= len(replayed) / 4 and len(harmless) >= len(harmful) / 2
+    assert 8 <= len(harmful) <= len(replayed) / 4 and len(harmless) >= len(harmful) / 2
     own = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "own refusal"}
     ours = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "refusal in our words"}
     assert (own, ours) == ({True}, {False}), "our words stand in only where no draw refused"
     assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {own_words}, "up to the refusal"
-    assert len({answer_of(row) for row in harmful}) >= 5
+    assert len({answer_of(row) for row in harmful}) >= 4
     for row in (*harmful, *harmless):
         assert verify({"verifier": "refusal", "should_refuse": row in harmful}, answer_of(row)).passed
     assert not set(written["harmless"][:5]) & {prompt_of(row) for row in replayed}, "what is refused is not replayed"

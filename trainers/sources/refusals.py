@@ -54,13 +54,11 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
         return []
     ours = [str(one) for one in written["refusals"]]
     found = []
-    for place, (request, one) in enumerate(zip(harmful, own, strict=True)):
-        if one:
-            about: dict[str, object] = {"model": base.name, "response": one[1], "answer": "own refusal"}
-            found.append(_row(source, request, one[0], True, about))
-        else:
-            told = {"answer": "refusal in our words"}
-            found.append(_row(source, request, ours[place % len(ours)], True, told))
+    for place, (request, refusal) in enumerate(zip(harmful, own, strict=True)):
+        about: dict[str, object] = {"answer": "refusal in our words"}
+        if refusal is not None:
+            about = {"answer": "own refusal", "model": base.name, "response": refusal[1]}
+        found.append(_row(source, request, refusal[0] if refusal else ours[place % len(ours)], True, about))
     alike = base.ask(_prompts(harmless[:part]), f"{base.name}: harmless requests")
     answered = 0
     for request, answers in zip(harmless, alike, strict=False):
