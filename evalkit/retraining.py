@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import sqlalchemy as sa
+
 from evalkit import gating
 from evalkit.models.base import sha256
 from evalkit.models.load import load_model
 from evalkit.plan import ModelPlan
 from evalkit.store import Ledger
+from evalkit.store.schema import Model, TrainingRun
 from evalkit.store.write_training import add_gate, add_merge, add_parents
 from evalkit.store.write_training_runs import finish_training_run, start_training_run
 from evalkit.trainsets import build_training_set
@@ -178,10 +181,13 @@ def _train(
     made.ensure_trainable(ledger)
     config = {"adapter": plan.adapter, "seed": plan.seed, "minutes": plan.budget.minutes,
               "trials": plan.budget.trials, **plan.settings}  # fmt: skip
-    folder = _folder(plan, {"set": made.id, "parent": parent_id, "method": plan.method, **config})
-    training_run_id, status = start_training_run(
-        ledger, parent_id=parent_id, training_set_id=made.id, method=plan.method, config=config, checkpoint=str(folder)
+    config |= {"output": str(plan.output)} if plan.output else {}
+    place = _folder(plan, {"set": made.id, "parent": parent_id, "method": plan.method, **config})
+    # What another plan trained in the same way is there already: one that only merges, or asks another gate.
+    training_run_id, status, checkpoint = start_training_run(
+        ledger, parent_id=parent_id, training_set_id=made.id, method=plan.method, config=config, checkpoint=str(place)
     )
+    folder = Path(checkpoint)
     recorder = Recorder(ledger, training_run_id, say=tell, shown=progress)
     rows, validation = made.parts()
     base = weights_of(plan.base)
@@ -255,7 +261,12 @@ def _child(
     plan: RetrainPlan, ledger: Ledger, trained: Path, training_run_id: int, parent_id: int, progress: Progress | None
 ) -> tuple[ModelPlan, int]:
     """Registers the new model with its parents; the merge of it with its parent, if the plan wants one."""
-    child = _as_model(plan, trained, plan.name if plan.merge is None else f"{plan.name}, before its merge")
+    child = _as_model(plan, trained, plan.name)
+    if plan.merge is not None:  # whoever trained it first has named it
+        query = sa.select(Model.label).join(TrainingRun, TrainingRun.model_id == Model.id)
+        with ledger.engine.connect() as connection:
+            name = connection.scalar(query.where(TrainingRun.id == training_run_id))
+        child = child.model_copy(update={"name": name or f"{plan.name}, before its merge"})
     [model_id] = ledger.add_models([load_model(child).settings])
     finish_training_run(ledger, training_run_id, "done", model_id=model_id)
     add_parents(ledger, model_id, [parent_id], "trained_from")

@@ -38,6 +38,7 @@ from evalkit.store.schema import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("training_set", "training_run", "checkpoint", "model_parent")
 TABLES = (Response, TrainingSet, TrainingRun, Gate, Model, ModelParent)
 
 
@@ -130,6 +131,22 @@ def test_warnings_of_the_training_come_again_with_the_result(capsys: pytest.Capt
     assert json.loads(out[out.index("{") :])["warnings"] == [said]
 
 
+def test_what_only_merges_trains_nothing_again(world: tuple[Path, dict[str, Any]]) -> None:
+    first = command("retrain", str(write(world)))
+    assert first.wait(timeout=300) == 100
+    before = counts(world[1]["store"])
+    done = command("retrain", str(write(world, name="merged", merge={"weight": 0.25})), "--json")
+    out, err = done.communicate(timeout=300)
+    assert done.returncode == 100, err
+    assert "Training:" not in err
+    after = counts(world[1]["store"])
+    rose = {name: after[name] - before[name] for name in ("training_set", "training_run", "gate", "model_parent")}
+    assert rose == {"training_set": 0, "training_run": 1, "gate": 1, "model_parent": 2}, "the merge is a row of its own"
+    with Ledger.open(world[1]["store"]).engine.connect() as connection:
+        labels = set(connection.scalars(sa.select(Model.label)))
+    assert {"child", "merged"} <= labels and not any("before its merge" in label for label in labels)
+
+
 def test_the_decision_can_be_left_to_a_person(world: tuple[Path, dict[str, Any]]) -> None:
     from evalkit.store.write_training import decide_gate
 
@@ -152,10 +169,10 @@ def test_any_model_can_be_put_to_the_gate(world: tuple[Path, dict[str, Any]], ma
     assert json.loads(out)["rows"][0]["model"] == f"hf/{other}"
 
 
-@pytest.mark.parametrize("stage", ["training_set", "training_run", "checkpoint", "model_parent"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_any_stage_it_goes_on(world: tuple[Path, dict[str, Any]], stage: str) -> None:
     """`kill -9` once a stage has begun; the next run ends as an unbroken one would, with nothing twice."""
-    plan = write(world, name=f"killed at {stage}", seed=7)
+    plan = write(world, name=f"killed at {stage}", seed=STAGES.index(stage) + 1)
     store = world[1]["store"]
     before = counts(store)
     process = command("retrain", str(plan), "--json")

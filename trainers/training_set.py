@@ -88,7 +88,7 @@ def build(
     progress: Progress | None = None,
     grader: Grader | None = None,
 ) -> TrainingSet:
-    """Builds the training set of a plan; the one that this plan made before is returned as it is.
+    """Builds the training set of a plan; the one that such a plan made before, under any name, is returned as it is.
 
     Killed anywhere, it goes on there: answers are in the ledger as soon as they are there, and all draws have seeds.
 
@@ -103,7 +103,7 @@ def build(
         UserError: The slice is missing or has nothing to train on, a source lacks what it needs, or no row is left.
     """
     key = sha256({"plan": plan.model_dump(mode="json", include={"slice", "base", "recipe", "method", "seed"})})
-    known = _built(ledger, plan.name, key)
+    known = _built(ledger, key)
     if known is not None:
         return known
     material = Material(ledger, plan, engine, progress, grader)
@@ -172,8 +172,8 @@ def _row(item_id: int | None, provenance: Mapping[str, Any], content: Mapping[st
     return Row(kind, dict(content), str(told.pop("source", "")), item_id, told)
 
 
-def _built(ledger: Ledger, name: str, key: str) -> TrainingSet | None:
-    query = sa.select(tables.TrainingSet.id, tables.TrainingSet.recipe).where(tables.TrainingSet.name == name)
+def _built(ledger: Ledger, key: str) -> TrainingSet | None:
+    query = sa.select(tables.TrainingSet.id, tables.TrainingSet.recipe)
     with ledger.engine.connect() as connection:
         for set_id, recipe in connection.execute(query.order_by(tables.TrainingSet.id.desc())):
             if recipe.get("key") == key:

@@ -113,7 +113,7 @@ def add_training_set(
     recipe: Mapping[str, Any],
     rows: Sequence[tuple[int | None, Mapping[str, Any], Mapping[str, Any]]],
 ) -> int:
-    """Stores a training set; the same rows for the same slice under the same name are the set that is there.
+    """Stores a training set; the same rows for the same slice are the set that is there, whatever its name.
 
     Args:
         name: What tables call it.
@@ -125,7 +125,7 @@ def add_training_set(
         The set's id.
     """
     contents = [content for _, _, content in rows]
-    key = sha256({"name": name, "slice": slice_id, "rows": contents, "key": recipe.get("key")})
+    key = sha256({"slice": slice_id, "rows": contents, "key": recipe.get("key")})
     with ledger.write() as connection:
         known = connection.scalar(sa.select(TrainingSet.id).where(TrainingSet.hash == key))
         if known is not None:

@@ -28,25 +28,26 @@ def start_training_run(
     config: Mapping[str, Any],
     checkpoint: str,
     run_id: int | None = None,
-) -> tuple[int, str]:
+) -> tuple[int, str, str]:
     """Stores that a training starts; the same one again is the same row, and goes on unless it is done.
 
     Args:
         parent_id: The model that is trained.
         config: All that decides the result: settings, adapter, seed.
-        checkpoint: Folder of the result.
+        checkpoint: Folder of the result, of a new one.
 
     Returns:
-        Its id, and its status: running, or done where nothing is left to do.
+        Its id; its status: running, or done where nothing is left to do; and the folder of its result.
     """
     key = sha256({"parent": parent_id, "training_set": training_set_id, "method": method, "config": dict(config)})
     with ledger.write() as connection:
-        known = connection.execute(sa.select(TrainingRun.id, TrainingRun.status).where(TrainingRun.hash == key)).first()
+        columns = (TrainingRun.id, TrainingRun.status, TrainingRun.checkpoint)
+        known = connection.execute(sa.select(*columns).where(TrainingRun.hash == key)).first()
         if known is not None:
             if known.status != "done":
-                again = {"status": "running", "message": "", "finished_at": None, "checkpoint": checkpoint}
+                again = {"status": "running", "message": "", "finished_at": None}
                 connection.execute(sa.update(TrainingRun).where(TrainingRun.id == known.id).values(**again))
-            return known.id, "done" if known.status == "done" else "running"
+            return known.id, "done" if known.status == "done" else "running", known.checkpoint
         training_run_id = next_id(connection, TrainingRun)
         row = {
             "id": training_run_id, "hash": key, "run_id": run_id, "training_set_id": training_set_id,
@@ -54,7 +55,7 @@ def start_training_run(
             "checkpoint": checkpoint, "message": "", "created_at": now(), "finished_at": None,
         }  # fmt: skip
         connection.execute(sa.insert(TrainingRun).values(row))
-        return training_run_id, "running"
+        return training_run_id, "running", checkpoint
 
 
 def finish_training_run(

@@ -28,7 +28,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def start(ledger: Ledger, out: Path, **config: object) -> tuple[int, str]:
+def start(ledger: Ledger, out: Path, **config: object) -> tuple[int, str, str]:
     parent = ledger.add_models([ModelSettings("hf", "base", "r1")])[0]
     return start_training_run(
         ledger, parent_id=parent, training_set_id=None, method="sft", config=config, checkpoint=str(out)
@@ -36,19 +36,20 @@ def start(ledger: Ledger, out: Path, **config: object) -> tuple[int, str]:
 
 
 def test_the_same_training_is_one_row_and_goes_on_unless_done(ledger: Ledger, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
     first = start(ledger, tmp_path / "out", seed=0)
-    assert first == (1, "running") == start(ledger, tmp_path / "out", seed=0)
-    assert start(ledger, tmp_path / "out", seed=1) == (2, "running")
+    assert first == (1, "running", out) == start(ledger, tmp_path / "out", seed=0)
+    assert start(ledger, tmp_path / "out", seed=1) == (2, "running", out)
     finish_training_run(ledger, 1, "failed", message="memory")
-    assert start(ledger, tmp_path / "out", seed=0) == (1, "running")
+    assert start(ledger, tmp_path / "out", seed=0) == (1, "running", out)
     finish_training_run(ledger, 1, "done")
-    assert start(ledger, tmp_path / "out", seed=0) == (1, "done")
+    assert start(ledger, tmp_path / "of another plan", seed=0) == (1, "done", out), "trained once, whatever its name"
     frame = training_runs(ledger).set_index("training_run_id")
     assert frame.loc[1, "status"] == "done" and frame.loc[2, "status"] == "running"
 
 
 def test_curves_are_stored_once_and_a_step_trained_again_replaces_its_points(ledger: Ledger, tmp_path: Path) -> None:
-    key, _ = start(ledger, tmp_path / "out")
+    key, *_ = start(ledger, tmp_path / "out")
     recorder = Recorder(ledger, key)
     recorder.record(1, {"loss": 2.0, "grad_norm": 1.0, "rewards/margins": 0.5, "epoch": 0.1, "eval_loss": 3.0})
     recorder.record(2, {"loss": math.nan}, total=10, left_s=400)
@@ -73,7 +74,7 @@ def test_a_training_whose_process_is_gone_is_marked_as_died(ledger: Ledger, tmp_
         assert mark_died(ledger) == []
     assert mark_died(ledger) == [1]
     assert training_runs(ledger)["status"][0] == "died"
-    assert start(ledger, out) == (1, "running")
+    assert start(ledger, out) == (1, "running", str(out))
 
 
 def test_tensorboard_gets_the_curves_too(tmp_path: Path) -> None:
