@@ -136,7 +136,7 @@ def test_what_only_merges_trains_nothing_again(world: tuple[Path, dict[str, Any]
     assert first.wait(timeout=300) == 100
     before = counts(world[1]["store"])
     done = command("retrain", str(write(world, name="merged", merge={"weight": 0.25})), "--json")
-    out, err = done.communicate(timeout=300)
+    _, err = done.communicate(timeout=300)
     assert done.returncode == 100, err
     assert "Training:" not in err
     after = counts(world[1]["store"])
