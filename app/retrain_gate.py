@@ -35,11 +35,10 @@ def decisions() -> None:
                 title="No model has come to the gate yet")  # fmt: skip
         return
     waiting_first = found.sort_values("decision", key=lambda column: column != WAITING, kind="stable")
-    names = {
-        row["gate_id"]: f"{row['candidate']} against {row['parent']}: {row['decision']}"
-        for row in waiting_first.to_dict("records")
-    }
-    if names.get(st.session_state.get("gate"), "").endswith(WAITING):
+    rows = {row["gate_id"]: row for row in waiting_first.to_dict("records")}
+    # Without the decision: a browser goes on showing the words that were chosen.
+    names = {key: f"{key} · {row['candidate']} against {row['parent']}" for key, row in rows.items()}
+    if rows.get(st.session_state.get("gate"), {}).get("decision") == WAITING:
         st.session_state.pop("newest-gate", None)  # a reason may be half written
     else:
         training.follow("gate", list(names))
@@ -48,7 +47,7 @@ def decisions() -> None:
     )
     if chosen not in names:
         return
-    row = found[found["gate_id"] == chosen].iloc[0]
+    row = rows[chosen]
     evidence = row["evidence"]
     parent, child = answers.one_line(row["parent"]), answers.one_line(row["candidate"])
     st.markdown(f"**{child}** against its parent **{parent}** {DECISIONS.get(row['decision'], '')}")

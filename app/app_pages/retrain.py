@@ -39,7 +39,7 @@ def runs() -> None:
         return
     names = {
         row["training_run_id"]: f"{row['training_run_id']} · {row['model'] or row['training_set'] or 'a new model'}: "
-        f"{row['method'].upper()} of {row['parent']}, {row['status']}"
+        f"{row['method'].upper()} of {row['parent']}"
         for row in found.to_dict("records")
     }
     training.follow("run", list(names))
