@@ -20,6 +20,7 @@ quickstart: $(VENV)/.run
 
 loop: $(VENV)/.train
 	@$(BIN)/evalkit models pull smollm2-135m-instruct
+	@mkdir -p loop
 	@$(BIN)/evalkit loop examples/loop.yaml
 
 test: lint
