@@ -33,8 +33,8 @@ RUN = {
 GATE = {
     "margin": 0.1,
     "regression": [
-        {"name": "instructions and reading", "tasks": ["starter_instructions", "starter_reading"]},
-        {"name": "knowledge", "tasks": ["starter_knowledge"], "margin": 0.15},
+        # Together: of 30 items of one task a fall by 0.1 cannot be ruled out.
+        {"name": "all else", "tasks": ["starter_reading", "starter_instructions", "starter_knowledge"]}
     ],
     "controls": CONTROLS,
 }
