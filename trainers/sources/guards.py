@@ -13,9 +13,9 @@ from trainers.sources.forms import seeded
 from trainers.sources.new_prompts import make_prompts, plain_of
 from trainers.sources.templates import templates
 
-REPLAYED_ITEMS = 0.5
+REPLAYED_ITEMS = 0.3
 """Share of the replay rows, refusals and the like left out, that are items of other benchmarks, as far as the model
-answers these well."""
+answers these well. No more, as the gate cannot measure on them any longer."""
 
 
 def contrast(material: Material, source: SourcePlan, n: int) -> list[Row]:
