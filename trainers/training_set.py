@@ -102,7 +102,8 @@ def build(
     Raises:
         UserError: The slice is missing or has nothing to train on, a source lacks what it needs, or no row is left.
     """
-    key = sha256({"plan": plan.model_dump(mode="json", include={"slice", "base", "recipe", "method", "seed"})})
+    decides = plan.model_dump(mode="json", include={"slice", "base", "recipe", "method", "seed"})
+    key = sha256({"plan": decides, "controls": [item.text for item in _controls(plan)]})
     known = _built(ledger, key)
     if known is not None:
         return known
