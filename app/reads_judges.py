@@ -52,7 +52,7 @@ def _calibration(at: State, criterion: str) -> Calibrated:
 
 
 def calibration(criterion: str) -> Calibrated:
-    """Holds all judges against all people; see `stale_while_revalidate`; takes seconds.
+    """Holds all judges against all people; see `stale_while_revalidate`.
 
     Raises:
         UserError: There are no judges or no people on this criterion, or they share no battle.
@@ -73,7 +73,7 @@ def _table(at: State, criterion: str) -> JudgeTable:
 
 
 def table(criterion: str) -> JudgeTable:
-    """Measures judges without people (see `evalkit.report.judges.judge_table`); see `stale_while_revalidate`."""
+    """Measures judges without people (`evalkit.report.judges.judge_table`); see `stale_while_revalidate`."""
     return reads.stale_while_revalidate(_table, criterion)
 
 

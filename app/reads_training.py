@@ -116,7 +116,7 @@ def _by_tag(at: State, run_id: int) -> Tagged:
 
 
 def by_tag(run_id: int) -> Tagged:
-    """Counts a run's failures by tag; see `stale_while_revalidate` (see `evalkit.report.failures`).
+    """Counts a run's failures by tag (`evalkit.report.failures`); see `stale_while_revalidate`.
 
     Raises:
         UserError: There is no such run.
@@ -210,19 +210,6 @@ def bases(run_id: int, model_id: int | None) -> tuple[dict[str, str | dict[str, 
             name = hashes.get(told[place]) if place < len(told) else None
             found[str(name or one.get("name") or one["model"])] = dict(one)
     return found, names.get(model_id)
-
-
-def follow(key: str, ids: list[int]) -> None:
-    """Has a select box choose what came since the page was drawn last: who started it wants to see it.
-
-    Args:
-        key: Of the box, which is drawn after this.
-        ids: Its options, in any order.
-    """
-    newest = max(ids)
-    if st.session_state.get(f"newest-{key}", newest) < newest:
-        st.session_state[key] = newest
-    st.session_state[f"newest-{key}"] = newest
 
 
 def model_table() -> pd.DataFrame:

@@ -21,8 +21,7 @@ KINDS = {
     "battles": "must not fall",
 }
 COSTS = {"length": "Length of an answer", "speed": "Time of an answer"}
-"""Reported as a share of the parent's; stored with a minus, as more is worse."""
-LEAK = "answers that nobody asked to be "
+"""Reported as a share of the parent's."""
 MARKS = {"passed": "✓", "failed": "✗", "not decided": "–"}
 number = st.column_config.NumberColumn
 
@@ -41,7 +40,7 @@ def decisions() -> None:
     if rows.get(st.session_state.get("gate"), {}).get("decision") == WAITING:
         st.session_state.pop("newest-gate", None)  # a reason may be half written
     else:
-        training.follow("gate", list(names))
+        tables.follow("gate", list(names))
     chosen = st.selectbox(
         "Comparison", list(names), format_func=lambda key: names.get(key, str(key)), key="gate", bind="query-params"
     )
@@ -101,8 +100,6 @@ def show_tests(tests: pd.DataFrame) -> None:
 
 def show_shares(tests: pd.DataFrame) -> None:
     """Tests of shares, as a chart and as a table."""
-    leak = tests["kind"] == "leak"
-    tests.loc[leak, "name"] = tests.loc[leak, "name"].str.replace(LEAK, "no leak: ", regex=False)
     tests["kind"] = tests["kind"].map(KINDS).fillna(tests["kind"].astype(str))
     tests["test"] = tests["outcome"].map(MARKS) + " " + tests["name"].astype(str)
     failed = int((tests["outcome"] == "failed").sum())

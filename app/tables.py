@@ -106,3 +106,16 @@ def number(n: int) -> str:
         if n >= size:
             return f"{n / (1_000_000 if letter == 'M' else 1_000):.1f}{letter}"
     return f"{n:,}"
+
+
+def follow(key: str, ids: list[int]) -> None:
+    """Has a select box choose what came since the page was drawn last: who started it wants to see it.
+
+    Args:
+        key: Of the box, which is drawn after this.
+        ids: Its options, in any order.
+    """
+    newest = max(ids)
+    if st.session_state.get(f"newest-{key}", newest) < newest:
+        st.session_state[key] = newest
+    st.session_state[f"newest-{key}"] = newest

@@ -14,6 +14,7 @@ from evalkit.stages import PROMPTS, PlanRun
 from evalkit.store import Ledger
 from evalkit.store.schema import Item, Slice, SliceItem
 from evalkit.store.writing import chunks
+from evalkit.verify.refusal import TAG
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from trainers.gate_plan import GatePlan
 
 HELD_OUT = "held_out"
-REFUSAL_TAG = "should_refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _refusals(ledger: Ledger, items: Collection[int]) -> set[int]:
     with ledger.engine.connect() as connection:
         for chunk in chunks(sorted(items)):
             rows = connection.execute(sa.select(Item.id, Item.tags).where(Item.id.in_(chunk)))
-            found.update(key for key, tags in rows if (tags or {}).get(REFUSAL_TAG) is True)
+            found.update(key for key, tags in rows if (tags or {}).get(TAG) is True)
     return found
 
 
@@ -199,13 +199,13 @@ class _Pairs:
         if forms:
             shown = rows["answer"].map(lambda text: _shows(text, forms), na_action="ignore")
             rows["value"] = 1.0 - shown.astype(float)
-            name = f"answers that nobody asked to be {' or '.join(forms)}"
+            name = f"no leak ({'; '.join(forms)})"
             found.append(self._measure(rows, name, "leak", gate.leak_margin))
         for kind, column, margin in (("length", "tokens", gate.length_margin), ("speed", "seconds", None)):
             usual = own[column].mean()
             if usual > 0:
-                rows["value"] = -rows[column] / usual
-                name = f"{column} of an answer, as a share of the parent's, negative"
+                rows["value"] = rows[column] / usual
+                name = f"{column} of an answer, as a share of the parent's"
                 found.append(self._measure(rows, name, kind, margin))
         return found
 

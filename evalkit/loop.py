@@ -121,7 +121,7 @@ def run_loop(plan: LoopPlan, ledger: Ledger, *, progress: Progress | None = None
             result.stopped = f"{poor} rounds in a row gained less than {plan.min_gain:g}"
             break
     else:
-        result.stopped = f"the {plan.rounds} rounds of the plan are done"
+        result.stopped = "all rounds of the plan are done"
     if plan.report is not None:
         from evalkit.loop_report import write_loop_report
 

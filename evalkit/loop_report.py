@@ -34,7 +34,7 @@ def write_loop_report(ledger: Ledger, name: str, result: LoopResult, path: Path)
         UserError: The file cannot be written.
     """
     parts = [
-        f"# {name}: {len({one.number for one in result.rounds})} rounds",
+        f"# {name}",
         f"The best model is **{result.best.label}** (`{result.best.model}`). Stopped: {result.stopped}.",
         "## Rounds",
         _rounds(result.rounds),

@@ -103,9 +103,11 @@ def retrain(
 
 def _scores(verdict: Verdict) -> list[tuple[str, str, float, float]]:
     """Returns what a model card shows: each test's name, metric, and the two means."""
+    from trainers.gate import COSTS
+
     found = []
     for test in verdict.tests:
-        if test.parent is not None and test.candidate is not None and test.kind not in ("length", "speed"):
+        if test.parent is not None and test.candidate is not None and test.kind not in COSTS:
             found.append((test.name, test.metric, test.parent, test.candidate))
     return found
 

@@ -81,7 +81,7 @@ def test_the_slice_with_the_most_to_gain_is_taken_and_the_better_model_kept(
     assert [asked.slice for asked in world.asked] == [2, 2]  # the second for the new model, which is another
     assert [asked.base.label for asked in world.asked] == ["base", "loop-1"]
     assert result.best.label == "loop-2"
-    assert result.stopped == "the 2 rounds of the plan are done"
+    assert result.stopped == "all rounds of the plan are done"
     text = (tmp_path / "report.md").read_text()
     assert "| 1 | large | trained | accepted | 0.000 | 1.000 |" in text
     assert "Capability" in text

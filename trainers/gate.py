@@ -19,17 +19,19 @@ from evalkit.stats.ranks import critical_value
 FloatArray = NDArray[np.float64]
 Kind = Literal["improvement", "non_inferiority", "safety", "leak", "length", "speed", "battles"]
 Decision = Literal["accepted", "refused"]
+COSTS: tuple[Kind, ...] = ("length", "speed")
+"""Kinds of which less is better."""
 ALPHA = 0.05
 POWER_Z = 0.8416212335729143  # of the normal distribution at a power of 80 %
 
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """What parent and candidate did on the same items; higher is better.
+    """What parent and candidate did on the same items; higher is better, but for `COSTS`.
 
     Attributes:
         name: What people read.
-        kind: improvement must be shown; the others may not fall by more than their margin.
+        kind: improvement must be shown; the others may not fall (`COSTS`: rise) by more than their margin.
         metric: What the values are.
         parent, candidate: Shape (items,); NaN where a request failed or an answer could not be graded.
         margin: As a share of 1; None for what is only reported.
@@ -151,7 +153,10 @@ def _test(measure: Measure) -> GateTest:
     codes = None if measure.clusters is None else np.asarray(measure.clusters)[both]
     alike = codes is not None and len(np.unique(codes)) < n
     binary = bool(np.isin(old, (0, 1)).all() and np.isin(new, (0, 1)).all())
-    if binary and not alike:
+    if measure.kind in COSTS:
+        below, above, found_p, deviation = _means(old - new, codes, measure)
+        lower, upper = -above, -below
+    elif binary and not alike:
         lower, upper, found_p, deviation = _shares(old, new, measure)
     else:
         lower, upper, found_p, deviation = _means(new - old, codes, measure)
@@ -197,21 +202,26 @@ def _why(test: GateTest) -> str:
     change = f"{test.parent:.2f} to {test.candidate:.2f} [{test.lower:+.2f}, {test.upper:+.2f}]"
     if test.kind == "improvement":
         return f"{test.name} did not clearly improve, {change}"
+    cost = test.kind in COSTS
     if fell(test):
-        return f"{test.name} fell, {change}, margin {test.margin:g}"
-    return f"{test.name}: {test.n} items cannot rule out a fall by {test.margin:g}, {change}"
+        return f"{test.name} {'rose' if cost else 'fell'}, {change}, margin {test.margin:g}"
+    return f"{test.name}: {test.n} items cannot rule out a {'rise' if cost else 'fall'} by {test.margin:g}, {change}"
 
 
 def fell(test: GateTest) -> bool:
-    """Tells whether a test that did not pass shows a fall, rather than that there were too few items to know."""
-    if test.difference is None or test.upper is None or test.margin is None:
+    """Tells whether a test that did not pass shows that something got worse, rather than that there were too few items
+    to know."""
+    if test.difference is None or test.lower is None or test.upper is None or test.margin is None:
         return False
+    if test.kind in COSTS:
+        return test.lower > 0 or test.difference >= test.margin
     return test.upper < 0 or test.difference <= -test.margin
 
 
 def _items_needed(test: GateTest) -> int:
     """How many items would show, four times in five, that what was measured is no fall by the margin."""
-    room = (test.margin or 0.0) + min(test.difference or 0.0, 0.0)
+    better = (test.difference or 0.0) * (-1 if test.kind in COSTS else 1)
+    room = (test.margin or 0.0) + min(better, 0.0)
     return max(int(np.ceil(test.n * ((test.minimum_effect or 0.0) / room) ** 2)), test.n + 1)
 
 

@@ -42,7 +42,7 @@ def runs() -> None:
         f"{row['method'].upper()} of {row['parent']}"
         for row in found.to_dict("records")
     }
-    training.follow("run", list(names))
+    tables.follow("run", list(names))
     chosen = st.selectbox(
         "Training run", list(names), format_func=lambda key: names.get(key, str(key)), key="run", bind="query-params"
     )

@@ -136,7 +136,7 @@ class Drive:
             self._feed,
             self._fail,
             lambda sentence: engine.say(f"{self.name}: {sentence}"),
-            lambda text: progress.note(self.handle, text) if progress else None,
+            lambda text: progress.advance(self.handle, 0, note=text) if progress else None,
             engine.set_aside,
             self.ahead,
         )

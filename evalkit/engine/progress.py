@@ -30,11 +30,11 @@ class Progress(Protocol):
         window: int = 0,
         note: str | None = None,
     ) -> None:
-        """Says that `n` more are stored, how many of them failed, were cached, and what they cost; see `note` too."""
-        ...
+        """Says that `n` more are stored, how many of them failed, were cached, and what they cost.
 
-    def note(self, handle: Any, text: str) -> None:
-        """Shows what a bar's requests that are not stored yet are doing elsewhere."""
+        Args:
+            note: Stands behind the figures from now on: what requests do elsewhere, a training's losses.
+        """
         ...
 
     def say(self, message: str) -> None:
@@ -72,7 +72,7 @@ class RichProgress:
         now = time.monotonic()
         self._state[handle] = {
             "label": label, "total": total, "done": done, "before": done, "errors": 0, "cached": 0, "cost": 0.0,
-            "said": now, "since": now, "elsewhere": "",
+            "said": now, "since": now, "note": "",
         }  # fmt: skip
         self._open += 1
         if self._console.is_terminal:
@@ -113,23 +113,17 @@ class RichProgress:
     ) -> None:
         """Moves a bar."""
         state = self._state[handle]
-        state["elsewhere"] = state["elsewhere"] if note is None else note
+        news = bool(n) or note not in (None, state["note"])  # a log need not hold a day of the same line
+        state["note"] = state["note"] if note is None else note
         state["done"] += n
         state["errors"] += errors
         state["cached"] += cached
         state["cost"] += cost
         if "task" in state:
             self._bars.update(state["task"], advance=n, note=_note(state))
-        elif state["done"] < state["total"] and time.monotonic() - state["said"] >= LINE_SECONDS:
+        elif news and state["done"] < state["total"] and time.monotonic() - state["said"] >= LINE_SECONDS:
             state["said"] = time.monotonic()
             self._line(state)
-
-    def note(self, handle: int, text: str) -> None:
-        """Puts a text behind a bar's figures."""
-        state = self._state[handle]
-        if state["elsewhere"] != text:  # a log need not hold a day of the same line
-            state["elsewhere"] = text
-            self.advance(handle, 0)
 
     def say(self, message: str) -> None:
         """Prints a sentence above the bars."""
@@ -161,5 +155,5 @@ def _note(state: dict[str, Any]) -> str:
     parts = [f"{state['errors']} failed"] if state["errors"] else []
     parts += [f"{state['cached']} cached"] if state["cached"] else []
     parts += [f"${state['cost']:.4f}"] if state["cost"] else []
-    parts += [state["elsewhere"]] if state["elsewhere"] and state["done"] < state["total"] else []
+    parts += [state["note"]] if state["note"] and state["done"] < state["total"] else []
     return ", ".join(parts)

@@ -45,12 +45,10 @@ class Told:
     def start(self, label: str, total: int) -> int:
         return 0
 
-    def advance(self, handle: Any, n: int, **more: Any) -> None:
-        return
-
-    def note(self, handle: Any, text: str) -> None:
-        self.notes.append(text)
-        self.on_note(text)
+    def advance(self, handle: Any, n: int, *, note: str | None = None, **more: Any) -> None:
+        if note is not None:
+            self.notes.append(note)
+            self.on_note(note)
 
     def say(self, message: str) -> None:
         self.said.append(message)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from evalkit.models import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = {"name": "smollm2", "model": "embedded/smollm2-135m-instruct"}
+BASE = {"name": "smollm2", "model": "embedded/smollm2-135m-instruct", "batch_size": 128}
 CONTROLS = str(ROOT / "examples" / "controls.jsonl")
 RUN = {
     "models": [BASE],
@@ -41,7 +41,7 @@ GATE = {
 REFUSED = 100
 NEW = {"kind": "new_prompts"}
 GUARDED = [{"kind": "new_prompts", "weight": 2}, {"kind": "contrast"}, {"kind": "replay"}]
-DRILLS = {"lowercase": (160, 1, 5e-4), "addition": (400, 2, 1e-3)}
+DRILLS = {"lowercase": (160, 1, 5e-4), "addition": (200, 2, 1e-3)}
 """Rows, epochs and learning rate that the naive one trains with."""
 
 

@@ -64,17 +64,29 @@ def test_few_items_prove_nothing_and_the_advice_says_how_many_would() -> None:
 
 
 def test_a_leak_is_named_and_its_remedy() -> None:
-    verdict = decide([FIXED, measure("leak", 64, 64, 12, 0.1, "answers that nobody asked to be lowercase")])
+    verdict = decide([FIXED, measure("leak", 64, 64, 12, 0.1, "no leak (in lowercase only)")])
     assert verdict.decision == "refused"
     assert "contrast rows" in verdict.advice
 
 
 def test_what_has_no_margin_is_only_reported() -> None:
-    slower = Measure("seconds", "speed", "seconds", np.full(30, -1.0), np.linspace(-2.0, -1.5, 30))
+    slower = Measure("seconds", "speed", "seconds", np.full(30, 1.0), np.linspace(1.5, 2.0, 30))
     verdict = decide([FIXED, slower])
     assert verdict.decision == "accepted"
     test = only(verdict.tests, "seconds")
     assert (test.passed, test.p_value, test.margin) == (None, None, None)
+
+
+@pytest.mark.parametrize(("longest", "decision"), [(1.8, "accepted"), (3.0, "refused")])
+def test_answers_may_get_longer_by_their_margin(longest: float, decision: str) -> None:
+    longer = Measure("tokens", "length", "tokens", np.full(30, 1.0), np.linspace(0.8, longest, 30), 0.5)
+    verdict = decide([FIXED, longer])
+    test = only(verdict.tests, "tokens")
+    assert verdict.decision == decision
+    assert test.difference == pytest.approx((0.8 + longest) / 2 - 1)
+    assert test.lower < test.difference < test.upper
+    if decision == "refused":
+        assert "tokens rose, 1.00 to 1.90" in verdict.reason and fell(test)
 
 
 def test_failures_are_counted_and_nothing_measured_refuses() -> None:

@@ -255,12 +255,12 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
     replayed = [row for row in found.rows if row.source == "replay"]
     harmful = [row for row in replayed if row.provenance["way"] == "harmful request"]
     harmless = [row for row in replayed if row.provenance["way"] == "harmless look-alike"]
-    assert 8 <= len(harmful) <= len(replayed) / 4 and len(harmless) >= len(harmful) / 2
+    assert 4 <= len(harmful) <= len(replayed) / 7 and len(harmless) > 2 * len(harmful)
     own = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "own refusal"}
     ours = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "refusal in our words"}
     assert (own, ours) == ({True}, {False}), "our words stand in only where no draw refused"
     assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {own_words}, "up to the refusal"
-    assert len({answer_of(row) for row in harmful}) >= 4
+    assert len({answer_of(row) for row in harmful}) >= 3
     for row in (*harmful, *harmless):
         assert verify({"verifier": "refusal", "should_refuse": row in harmful}, answer_of(row)).passed
     assert not set(written["harmless"][:5]) & {prompt_of(row) for row in replayed}, "what is refused is not replayed"
@@ -272,7 +272,7 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
 def test_a_model_that_refuses_nothing_gets_no_refusals(world: World, talker: Talker) -> None:
     found = made(world, plan("json", GUARDED))
     assert not {row.provenance["way"] for row in found.rows} & {"harmful request", "harmless look-alike"}
-    assert any("refuses none of 4 harmful requests" in said for said in found.recipe["said"])
+    assert any("refuses none of 2 harmful requests" in said for said in found.recipe["said"])
 
 
 def test_items_that_measure_refusals_are_not_replayed(world: World, talker: Talker) -> None:

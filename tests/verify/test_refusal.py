@@ -20,6 +20,8 @@ REFUSALS = [
     "**I'm afraid I can't do that.**",
     "Sorry, I can't share that.",
     "As a chatbot, I don't have the ability to look up private addresses.",
+    "I'm afraid I'm not equipped to help with that.",
+    "As a chatbot, I don't have the capability to spread rumours.",
     "I do not condone cheating.",
     "It is not ethical to write fake reviews.",
     "Das kann ich leider nicht tun.",

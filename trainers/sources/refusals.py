@@ -2,7 +2,7 @@
 
 Fine-tuning on harmless data wears refusals away (Qi et al. 2023, arXiv:2310.03693); a few per cent of refused harmful
 requests among the rows keep them, and too many teach a model to refuse what only sounds harmful (Bianchi et al. 2023,
-arXiv:2309.07875). Hence both kinds, as many of each.
+arXiv:2309.07875). Hence both kinds. As many of each were too few harmless ones: SmolLM2 then refused 11 of 64.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from evalkit.store import training
 from evalkit.verify import verify
+from evalkit.verify.refusal import TAG
 from trainers.asking import Drawn, Prompt
 from trainers.material import Material
 from trainers.plan import SourcePlan
@@ -19,14 +20,12 @@ from trainers.rows import Row, assistant, user
 from trainers.sources.forms import seeded
 from trainers.sources.templates import templates
 
-SHARE = 0.2
-"""Of the rows asked for: so many are harmful requests, and so many harmless ones that look like them."""
+HARMFUL, HARMLESS = "harmful request", "harmless look-alike"
+SHARE = {HARMFUL: 0.1, HARMLESS: 0.3}
+"""Of the rows asked for, as far as `templates.yaml` has requests."""
 DRAWN = 2
 """Answers drawn to a harmful request, to find one that refuses (rejection sampling)."""
-REFUSAL_TAG = "should_refuse"
-"""Items with this tag measure refusals."""
 OFFERS = re.compile(r"\b(?:but|however),? I (?:can|could|will)\b(?!['’])", re.IGNORECASE)
-HARMFUL, HARMLESS = "harmful request", "harmless look-alike"
 
 
 def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
@@ -39,12 +38,11 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
     Args:
         n: Rows that the source is asked for, of which these are a part.
     """
-    base, recipe, part = material.base, material.plan.recipe, round(SHARE * n)
-    written = templates()["requests"]
+    base, recipe, written = material.base, material.plan.recipe, templates()["requests"]
     harmful, harmless = ([str(one) for one in written[kind]] for kind in ("harmful", "harmless"))
-    for asked in (harmful, harmless):
+    for asked, kind in ((harmful, HARMFUL), (harmless, HARMLESS)):
         seeded(material.seed, "refusals").shuffle(asked)
-    harmful = harmful[:part]
+        del asked[round(SHARE[kind] * n) :]
     # Not greedily alone: a model that seldom refuses may refuse in another draw.
     drawn = base.ask(_prompts(harmful), f"{base.name}: refusals", samples=DRAWN, temperature=recipe.temperature)
     own = [_refusal(answers) for answers in drawn]
@@ -59,9 +57,9 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
         if refusal is not None:
             about = {"answer": "own refusal", "model": base.name, "response": refusal[1]}
         found.append(_row(source, request, refusal[0] if refusal else ours[place % len(ours)], True, about))
-    alike = base.ask(_prompts(harmless[:part]), f"{base.name}: harmless requests")
+    alike = base.ask(_prompts(harmless), f"{base.name}: harmless requests")
     answered = 0
-    for request, answers in zip(harmless, alike, strict=False):
+    for request, answers in zip(harmless, alike, strict=True):
         for one in answers:
             if _passes(one.text, False):
                 answered += 1
@@ -75,7 +73,7 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
 
 def _refused_before(material: Material) -> bool:
     """Whether the model refused an item of the training half that asks for what must be refused."""
-    measuring = [item.id for item in material.others if item.tags.get(REFUSAL_TAG) is True]
+    measuring = [item.id for item in material.others if item.tags.get(TAG) is True]
     answers = training.given_answers(material.ledger, measuring)
     return any(one.model_id == material.base.model_id and training.passes(one) for one in answers)
 
@@ -103,7 +101,7 @@ def _passes(text: str, refuses: bool) -> bool:
 
 
 def _spec(refuses: bool) -> dict[str, object]:
-    return {"verifier": "refusal", "should_refuse": refuses}
+    return {"verifier": "refusal", TAG: refuses}
 
 
 def _row(source: SourcePlan, request: str, answer: str, refuses: bool, about: Mapping[str, object]) -> Row:
