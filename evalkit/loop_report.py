@@ -15,6 +15,7 @@ from evalkit.store.schema import TrainingRow
 
 if TYPE_CHECKING:
     from evalkit.loop import LoopResult, Round
+    from trainers.gate import GateTest
 
 KINDS = {
     "improvement": "Slice, held out",
@@ -67,7 +68,7 @@ def _round(ledger: Ledger, one: Round) -> str:
     if verdict is not None:
         rows = [
             (KINDS[test.kind], test.name, test.n, test.missing, _share(test.parent), _share(test.candidate),
-             _change(test.difference), f"{_change(test.lower)} to {_change(test.upper)}", _share(test.margin),
+             _change(test.difference), _interval(test), _share(test.margin),
              {True: "passed", False: "failed", None: "reported"}[test.passed])
             for test in verdict.tests
         ]  # fmt: skip
@@ -112,6 +113,10 @@ def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _interval(test: GateTest) -> str:
+    return "" if test.lower is None else f"{_change(test.lower)} to {_change(test.upper)}"
 
 
 def _change(value: float | None) -> str:

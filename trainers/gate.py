@@ -53,7 +53,7 @@ class GateTest:
 
     Attributes:
         n: Items with both values; missing: items without.
-        lower, upper: 95 % interval, two-sided.
+        lower, upper: 95 % interval, two-sided; None for times.
         p_value: One-sided: of no improvement, or of a fall by the margin or more; adjusted by Holm's method among all
             tests that have a margin.
         passed: None for what is only reported.
@@ -166,6 +166,8 @@ def _test(measure: Measure) -> GateTest:
     passed = lower > 0 if measure.kind == "improvement" else None  # the others are decided together
     p_value = found_p if judged else None
     means = (float(old.mean()), float(new.mean()), difference)
+    if measure.kind == "speed":  # answers of a batch share its time: their spread says nothing
+        return GateTest(*head, *means, None, None, measure.margin, None, None, None)
     return GateTest(*head, *means, lower, upper, measure.margin, p_value, passed, smallest)
 
 

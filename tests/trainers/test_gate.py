@@ -74,7 +74,8 @@ def test_what_has_no_margin_is_only_reported() -> None:
     verdict = decide([FIXED, slower])
     assert verdict.decision == "accepted"
     test = only(verdict.tests, "seconds")
-    assert (test.passed, test.p_value, test.margin) == (None, None, None)
+    assert (test.passed, test.p_value, test.margin, test.lower) == (None, None, None, None)
+    assert (test.parent, test.candidate) == (1.0, pytest.approx(1.75))
 
 
 @pytest.mark.parametrize(("longest", "decision"), [(1.8, "accepted"), (3.0, "refused")])
