@@ -3,8 +3,9 @@
     python tests/perf/naive_retrains.py [folder]
 
 Bare examples of "all lowercase" leak into answers that never asked for it; addition drills make a model forget the
-rest. The same recipes with contrast and replay rows, or the naive models merged with their parent, go through the same
-gate. Everything is done by the commands that a user types; about 40 CPU minutes, once: a second run only prints.
+rest. Then the naive model merged with its parent, the same recipe with contrast and replay rows, and that merged, go to
+the same gate until it accepts one. Everything is done by the commands that a user types; about an hour, once: a second
+run only prints.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evalkit.models import embedded
+from evalkit.store import Ledger
+from evalkit.store.frames_training import slices
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {"name": "smollm2", "model": "embedded/smollm2-135m-instruct", "batch_size": 128}
@@ -40,8 +43,8 @@ GATE = {
 }
 REFUSED = 100
 NEW = {"kind": "new_prompts"}
-GUARDED = [{"kind": "new_prompts", "weight": 2}, {"kind": "contrast"}, {"kind": "replay"}]
-DRILLS = {"lowercase": (160, 1, 5e-4), "addition": (200, 2, 1e-3)}
+GUARDED = [{"kind": "new_prompts", "weight": 2}, {"kind": "contrast", "weight": 2}, {"kind": "replay"}]
+DRILLS = {"lowercase": (160, 1, 5e-4), "addition": (160, 2, 1e-3)}
 """Rows, epochs and learning rate that the naive one trains with."""
 
 
@@ -67,28 +70,36 @@ def attempts(topic: str) -> dict[str, dict[str, Any]]:
     settings = {"learning_rate": rate, "num_train_epochs": epochs, "per_device_train_batch_size": 8}
     recipe = {"sources": [NEW], "rows": rows}
     naive = {"slice": f"topic = {topic}", "base": BASE, "recipe": recipe, "settings": settings, "gate": GATE}
+    guarded = {**naive, "recipe": {"sources": GUARDED, "rows": 5 * rows // 2}}  # as many new prompts as the naive one
+    half = {"merge": {"weight": 0.5}}
     return {
         "naive": naive,
-        "merged with its parent": {**naive, "merge": {"weight": 0.5}},
-        "contrast and replay": {**naive, "recipe": {"sources": GUARDED, "rows": 2 * rows}},
+        "merged with its parent": {**naive, **half},
+        "contrast and replay": guarded,
+        "contrast and replay, merged": {**guarded, **half},
     }
 
 
 def main() -> None:
-    """Evaluates, makes the two slices, tries each retrain, and prints each gate's table."""
+    """Evaluates, makes the two slices, tries retrains until one is accepted, and prints each gate's table."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else embedded.cache_dir() / "perf" / "naive_retrains"
     folder.mkdir(parents=True, exist_ok=True)
     evalkit(folder, "run", write(folder, "base", RUN))
     told = []
     for topic in DRILLS:
-        evalkit(folder, "slices", "--store", "evalkit.db", "--where", f"topic={topic}")
+        with Ledger.open(str(folder / "evalkit.db")) as ledger:
+            known = f"topic = {topic}" in set(slices(ledger)["slice"])
+        if not known:
+            evalkit(folder, "slices", "--store", "evalkit.db", "--model", BASE["name"], "--where", f"topic={topic}")
         for what, plan in attempts(topic).items():
             sys.stdout.write(f"\n== {topic}: {what}\n")
             sys.stdout.flush()
             began = time.monotonic()
-            code = evalkit(folder, "retrain", write(folder, f"{topic} {what}".replace(" ", "-"), plan))
+            code = evalkit(folder, "retrain", write(folder, f"{topic} {what}".replace(",", "").replace(" ", "-"), plan))
             decision = "refused" if code == REFUSED else "accepted"
             told.append(f"{topic}, {what}: {decision}, {time.monotonic() - began:.0f} s")
+            if code != REFUSED:
+                break
     sys.stdout.write("\n" + "\n".join(told) + "\n")
 
 
