@@ -232,7 +232,10 @@ def _advice(failed: Sequence[GateTest]) -> str:
     if any(t.kind == "improvement" for t in failed):
         said.append("Train on more rows, longer, or with another recipe: the held-out slice did not clearly improve.")
     if any(t.kind == "leak" and fell(t) for t in failed):
-        said.append("What was trained shows where nobody asked for it: give contrast rows more weight.")
+        said.append(
+            "What was trained shows where nobody asked for it: give contrast rows more weight; a merge with the parent "
+            "(evalkit merge) then takes away most of what is left."
+        )
     if any(t.kind not in ("improvement", "leak") and fell(t) for t in failed):
         said.append("What it lost can be won back: add replay rows, or merge it with its parent (evalkit merge).")
     short = [t for t in failed if t.kind != "improvement" and not fell(t) and t.difference is not None]
