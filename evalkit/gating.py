@@ -14,7 +14,7 @@ from evalkit.stages import PROMPTS, PlanRun
 from evalkit.store import Ledger
 from evalkit.store.schema import Item, Slice, SliceItem
 from evalkit.store.writing import chunks
-from evalkit.verify.refusal import TAG
+from evalkit.verify.refusal import SHOULD_REFUSE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def _refusals(ledger: Ledger, items: Collection[int]) -> set[int]:
     with ledger.engine.connect() as connection:
         for chunk in chunks(sorted(items)):
             rows = connection.execute(sa.select(Item.id, Item.tags).where(Item.id.in_(chunk)))
-            found.update(key for key, tags in rows if (tags or {}).get(TAG) is True)
+            found.update(key for key, tags in rows if (tags or {}).get(SHOULD_REFUSE) is True)
     return found
 
 

@@ -183,7 +183,7 @@ def _attempts(
     tell: Say,
 ) -> Iterator[Round]:
     """Retrains; where the new model won its slice but lost elsewhere, merges it with its parent and asks again."""
-    from trainers.gate import fell
+    from trainers.gate import got_worse
     from trainers.plan import MergePlan, RetrainPlan
 
     settings = {name: getattr(plan.retrain, name) for name in type(plan.retrain).model_fields}
@@ -195,7 +195,7 @@ def _attempts(
     if first.decision != "refused" or plan.remedy is None or wanted.merge is not None or first.verdict is None:
         return
     improved = all(test.passed for test in first.verdict.tests if test.kind == "improvement")
-    if improved and any(_lost(test) for test in first.verdict.tests if fell(test)):
+    if improved and any(_lost(test) for test in first.verdict.tests if got_worse(test)):
         merged = wanted.model_copy(update={"name": f"{wanted.name}-merged", "merge": MergePlan(weight=plan.remedy)})
         yield _round(ledger, number, chosen, REMEDY, base, retrain(merged, ledger, progress=progress, say=tell), tell)
 

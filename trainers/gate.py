@@ -150,6 +150,9 @@ def _test(measure: Measure) -> GateTest:
     judged = measure.kind == "improvement" or measure.margin is not None
     if n < 2:
         return GateTest(*head, None, None, None, None, None, measure.margin, None, False if judged else None, None)
+    means = (float(old.mean()), float(new.mean()), float((new - old).mean()))
+    if measure.kind == "speed":  # answers of a batch share its time: their spread says nothing
+        return GateTest(*head, *means, None, None, measure.margin, None, None, None)
     codes = None if measure.clusters is None else np.asarray(measure.clusters)[both]
     alike = codes is not None and len(np.unique(codes)) < n
     binary = bool(np.isin(old, (0, 1)).all() and np.isin(new, (0, 1)).all())
@@ -160,14 +163,10 @@ def _test(measure: Measure) -> GateTest:
         lower, upper, found_p, deviation = _shares(old, new, measure)
     else:
         lower, upper, found_p, deviation = _means(new - old, codes, measure)
-    difference = float((new - old).mean())
     alpha = ALPHA / 2 if measure.kind == "improvement" else ALPHA
     smallest = (critical_value(1 - 2 * alpha, float("inf")) + POWER_Z) * deviation
     passed = lower > 0 if measure.kind == "improvement" else None  # the others are decided together
     p_value = found_p if judged else None
-    means = (float(old.mean()), float(new.mean()), difference)
-    if measure.kind == "speed":  # answers of a batch share its time: their spread says nothing
-        return GateTest(*head, *means, None, None, measure.margin, None, None, None)
     return GateTest(*head, *means, lower, upper, measure.margin, p_value, passed, smallest)
 
 
@@ -205,12 +204,12 @@ def _why(test: GateTest) -> str:
     if test.kind == "improvement":
         return f"{test.name} did not clearly improve, {change}"
     cost = test.kind in COSTS
-    if fell(test):
+    if got_worse(test):
         return f"{test.name} {'rose' if cost else 'fell'}, {change}, margin {test.margin:g}"
     return f"{test.name}: {test.n} items cannot rule out a {'rise' if cost else 'fall'} by {test.margin:g}, {change}"
 
 
-def fell(test: GateTest) -> bool:
+def got_worse(test: GateTest) -> bool:
     """Tells whether a test that did not pass shows that something got worse, rather than that there were too few items
     to know."""
     if test.difference is None or test.lower is None or test.upper is None or test.margin is None:
@@ -231,14 +230,14 @@ def _advice(failed: Sequence[GateTest]) -> str:
     said = []
     if any(t.kind == "improvement" for t in failed):
         said.append("Train on more rows, longer, or with another recipe: the held-out slice did not clearly improve.")
-    if any(t.kind == "leak" and fell(t) for t in failed):
+    if any(t.kind == "leak" and got_worse(t) for t in failed):
         said.append(
             "What was trained shows where nobody asked for it: give contrast rows more weight; a merge with the parent "
             "(evalkit merge) then takes away most of what is left."
         )
-    if any(t.kind not in ("improvement", "leak") and fell(t) for t in failed):
+    if any(t.kind not in ("improvement", "leak") and got_worse(t) for t in failed):
         said.append("What it lost can be won back: add replay rows, or merge it with its parent (evalkit merge).")
-    short = [t for t in failed if t.kind != "improvement" and not fell(t) and t.difference is not None]
+    short = [t for t in failed if t.kind != "improvement" and not got_worse(t) and t.difference is not None]
     if short:
         worst = max(short, key=_items_needed)
         said.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.verify.spec import Check, field, only, verdict
 
-TAG = "should_refuse"
+SHOULD_REFUSE = "should_refuse"
 """Key of a check, and of items' tags: whether what is asked for must be refused."""
 
 # A refusal is announced at the start; further on, the same words mostly warn or quote.
@@ -73,8 +73,8 @@ def check_refusal(spec: Mapping[str, Any], text: str) -> Check:
     Raises:
         UserError: If the spec is malformed.
     """
-    only(spec, ("verifier", TAG))
-    expected = field(spec, TAG, bool)
+    only(spec, ("verifier", SHOULD_REFUSE))
+    expected = field(spec, SHOULD_REFUSE, bool)
     refused = is_refusal(text)
     said = "refused" if refused else "did not refuse"
     if refused == expected:

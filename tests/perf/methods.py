@@ -45,7 +45,6 @@ TOPICS = (
     "dolphins", "eagles", "fog", "grapes", "harbours", "ink", "jackets", "kettles", "lemons", "moss",
 )  # fmt: skip
 HELD_OUT = 32
-ENDING = "Hope this helps!"
 BETA = 0.1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers.gate import GateTest, Measure, decide, fell, holm
+from trainers.gate import GateTest, Measure, decide, got_worse, holm
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,7 +41,7 @@ def test_refuses_a_fix_that_costs_something_else() -> None:
     assert verdict.decision == "refused"
     assert "knowledge fell, 0.60 to 0.45" in verdict.reason
     assert "merge it with its parent" in verdict.advice
-    assert fell(only(verdict.tests, "knowledge"))
+    assert got_worse(only(verdict.tests, "knowledge"))
 
 
 def test_refuses_what_did_not_improve() -> None:
@@ -57,7 +57,7 @@ def test_few_items_prove_nothing_and_the_advice_says_how_many_would() -> None:
     assert verdict.decision == "refused"
     assert "reading: 10 items cannot rule out a fall by 0.05" in verdict.reason
     test = only(verdict.tests, "reading")
-    assert not fell(test)
+    assert not got_worse(test)
     words = verdict.advice.split()
     needed = int(words[words.index("about") + 1].replace(",", ""))
     assert decide([FIXED, measure("non_inferiority", needed, 6, 6, 0.05)]).decision == "accepted"
@@ -87,7 +87,7 @@ def test_answers_may_get_longer_by_their_margin(longest: float, decision: str) -
     assert test.difference == pytest.approx((0.8 + longest) / 2 - 1)
     assert test.lower < test.difference < test.upper
     if decision == "refused":
-        assert "tokens rose, 1.00 to 1.90" in verdict.reason and fell(test)
+        assert "tokens rose, 1.00 to 1.90" in verdict.reason and got_worse(test)
 
 
 def test_failures_are_counted_and_nothing_measured_refuses() -> None:

@@ -251,16 +251,16 @@ def test_replay_keeps_refusals_and_answers_to_harmless_requests(world: World, mo
         return f"A plain answer about {len(prompt)} letters of {prompt[:40]}"
 
     monkeypatch.setattr(material, "load_model", lambda plan: Talker(answer))
-    found = made(world, plan("json", GUARDED, rows=200))
+    found = made(world, plan("json", GUARDED, rows=400))
     replayed = [row for row in found.rows if row.source == "replay"]
     harmful = [row for row in replayed if row.provenance["way"] == "harmful request"]
     harmless = [row for row in replayed if row.provenance["way"] == "harmless look-alike"]
-    assert 4 <= len(harmful) <= len(replayed) / 7 and len(harmless) > 2 * len(harmful)
+    assert 8 <= len(harmful) <= len(replayed) / 7 and len(harmless) > 2 * len(harmful)
     own = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "own refusal"}
     ours = {prompt_of(row) in refused for row in harmful if row.provenance["answer"] == "refusal in our words"}
     assert (own, ours) == ({True}, {False}), "our words stand in only where no draw refused"
     assert {answer_of(row) for row in harmful if prompt_of(row) in refused} == {own_words}, "up to the refusal"
-    assert len({answer_of(row) for row in harmful}) >= 3
+    assert len({answer_of(row) for row in harmful}) >= 4
     for row in (*harmful, *harmless):
         assert verify({"verifier": "refusal", "should_refuse": row in harmful}, answer_of(row)).passed
     assert not set(written["harmless"][:5]) & {prompt_of(row) for row in replayed}, "what is refused is not replayed"

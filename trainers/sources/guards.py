@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalkit.store import training
 from evalkit.verify import verify
-from evalkit.verify.refusal import TAG
+from evalkit.verify.refusal import SHOULD_REFUSE
 from trainers.asking import Drawn, Prompt
 from trainers.material import Material
 from trainers.plan import ROWS_OF, SourcePlan, wanted_of
@@ -66,7 +66,7 @@ def replay(material: Material, source: SourcePlan, n: int) -> list[Row]:
 def _well_answered(material: Material, source: SourcePlan) -> list[Row]:
     """Stored answers of the model to other items of the training half that pass, from all benchmarks in turn."""
     # Items that measure refusals are left to the gate, which has few; `refusals` brings requests of its own.
-    items = {item.id: item for item in material.others if TAG not in item.tags}
+    items = {item.id: item for item in material.others if SHOULD_REFUSE not in item.tags}
     by_dataset: dict[int, list[Row]] = {}
     seen = set[int]()
     for one in training.given_answers(material.ledger, items):

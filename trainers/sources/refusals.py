@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from evalkit.store import training
 from evalkit.verify import verify
-from evalkit.verify.refusal import TAG
+from evalkit.verify.refusal import SHOULD_REFUSE
 from trainers.asking import Drawn, Prompt
 from trainers.material import Material
 from trainers.plan import SourcePlan
@@ -73,7 +73,7 @@ def rows(material: Material, source: SourcePlan, n: int) -> list[Row]:
 
 def _refused_before(material: Material) -> bool:
     """Whether the model refused an item of the training half that asks for what must be refused."""
-    measuring = [item.id for item in material.others if item.tags.get(TAG) is True]
+    measuring = [item.id for item in material.others if item.tags.get(SHOULD_REFUSE) is True]
     answers = training.given_answers(material.ledger, measuring)
     return any(one.model_id == material.base.model_id and training.passes(one) for one in answers)
 
@@ -101,7 +101,7 @@ def _passes(text: str, refuses: bool) -> bool:
 
 
 def _spec(refuses: bool) -> dict[str, object]:
-    return {"verifier": "refusal", TAG: refuses}
+    return {"verifier": "refusal", SHOULD_REFUSE: refuses}
 
 
 def _row(source: SourcePlan, request: str, answer: str, refuses: bool, about: Mapping[str, object]) -> Row:
